@@ -1,0 +1,13 @@
+//! What the program knows and how it decides: pure functions over plain values.
+//!
+//! Nothing in here waits, reads a clock, a file, the environment or the network; time, drawn names
+//! and settings are arguments. A test (`tests/purity.rs`) holds this directory to it.
+
+pub mod job;
+pub mod ledger;
+pub mod name;
+pub mod phase;
+pub mod registry;
+pub mod result;
+pub mod run_plan;
+pub mod work_item;

@@ -1,0 +1,3 @@
+//! The program: logger, options, command, exit code.
+
+fn main() {}
