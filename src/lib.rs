@@ -10,5 +10,8 @@
 //! commands  glue: gather, decide, apply
 //! ```
 
+pub mod cli;
+pub mod commands;
 pub mod domain;
 pub mod error;
+pub mod output;

@@ -3,6 +3,7 @@
 //! Nothing in here waits, reads a clock, a file, the environment or the network; time, drawn names
 //! and settings are arguments. A test (`tests/purity.rs`) holds this directory to it.
 
+pub mod escape;
 pub mod job;
 pub mod ledger;
 pub mod name;

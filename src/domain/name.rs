@@ -342,3 +342,104 @@ fn check_branch(value: &str) -> Result<(), &'static str> {
         && value.split('/').all(component_legal);
     legal.then_some(()).ok_or("at most 200 bytes that `git check-ref-format --branch` accepts")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn legal_and_illegal_names() {
+        let longest = "a".repeat(57);
+        for name in ["vega", "a", "data-2", longest.as_str()] {
+            assert!(name.parse::<AgentName>().is_ok(), "{name}");
+        }
+        for name in ["", "-a", "a-", "Vega", "a.b", "a_b", "véga", &"a".repeat(58)] {
+            assert!(name.parse::<AgentName>().is_err(), "{name}");
+        }
+        for name in ["main", "feature/x-1", "release-1.2", "astra/ast-1-x7k2p"] {
+            assert!(name.parse::<Branch>().is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            "--upload-pack=x",
+            "a..b",
+            "a b",
+            "a/",
+            "/a",
+            "a//b",
+            ".a",
+            "a.lock",
+            "a@{1}",
+            "@",
+            "HEAD",
+            "a\n",
+        ] {
+            assert!(name.parse::<Branch>().is_err(), "{name}");
+        }
+        for name in ["astra/api", "a/b.c_d-e"] {
+            assert!(name.parse::<Repository>().is_ok(), "{name}");
+        }
+        for name in
+            ["../x", "a/..", "a/b/c", "a", "/a", "a/", "-a/b", "a/-b", "a/b.git", "a/b c", "https://x/y"]
+        {
+            assert!(name.parse::<Repository>().is_err(), "{name}");
+        }
+        for key in ["AST-12", "ast-1", " AST-1 ", "P2P-7"] {
+            assert!(key.parse::<TaskKey>().is_ok(), "{key}");
+        }
+        for key in [
+            "",
+            "AST",
+            "AST-",
+            "-1",
+            "AST--1",
+            "AST-+1",
+            "AST-1x",
+            "ÄST-1",
+            "ABCDEFGHIJKLM-1",
+            "AST-99999999999999999999",
+        ] {
+            assert!(key.parse::<TaskKey>().is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_longest_run_id_fits() {
+        let key = TaskKey::new("ABCDEFGHIJKL", u64::MAX).unwrap();
+        assert_eq!(RunId::new(&key, RunSuffix::from_number(0)).as_str().len(), 39);
+    }
+
+    proptest! {
+        #[test]
+        fn run_ids_are_dns_labels_and_refs_and_parse_back(identifier in "[A-Z0-9]{1,12}", sequence: u64, number: u64) {
+            let key = TaskKey::new(&identifier, sequence).unwrap();
+            let run = RunId::new(&key, RunSuffix::from_number(number));
+            prop_assert!(is_dns_label(run.as_str(), 40));
+            prop_assert!(check_branch(run.branch().as_str()).is_ok());
+            prop_assert_eq!(run.as_str().parse::<RunId>().unwrap(), run);
+        }
+
+        #[test]
+        fn run_ids_of_different_tasks_or_draws_never_collide(
+            a in ("[A-Z0-9]{1,12}", any::<u64>(), 0..27u64.pow(5)),
+            b in ("[A-Z0-9]{1,12}", any::<u64>(), 0..27u64.pow(5)),
+        ) {
+            let id = |(identifier, sequence, number): &(String, u64, u64)| {
+                RunId::new(&TaskKey::new(identifier, *sequence).unwrap(), RunSuffix::from_number(*number))
+            };
+            prop_assert_eq!(a == b, id(&a) == id(&b));
+        }
+
+        #[test]
+        fn names_read_from_anything_render_back_to_it(text in "\\PC{0,30}") {
+            if let Ok(repository) = text.parse::<Repository>() {
+                prop_assert_eq!(repository.to_string(), text.clone());
+            }
+            if let Ok(branch) = text.parse::<Branch>() {
+                prop_assert_eq!(branch.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! The command line: every option, with the environment variable that mirrors it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::domain::name::{AgentName, Role, RunId, TaskKey};
+
+/// Turns a labelled task in Plane into a reviewed pull request made by an AI agent in isolation.
+///
+/// stdout is for machines, stderr for people. Every long option can be given as ASTRA_<OPTION>;
+/// an empty variable counts as unset.
+#[derive(Debug, Parser)]
+#[command(name = "astra-dispatch", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  astra-dispatch demo                              see a task become a reviewed branch, on this machine
+  astra-dispatch agents check                      check the registry in .astra
+  astra-dispatch explain --event event.json        what would happen, and why
+  astra-dispatch dispatch --event event.json       make it happen
+  astra-dispatch status --watch                    what everyone is doing
+
+Exit codes:
+  0   handled (dispatched, waiting, ignored, refused: all recorded)
+  1   failed
+  2   wrong usage or invalid configuration
+  75  nothing was lost, but a needed service did not answer: try again";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Dispatch the task of an event, and everything else that fits
+    Dispatch(DispatchArgs),
+    /// Say what `dispatch` would do, and why; changes nothing
+    Explain(ExplainArgs),
+    /// Publish finished runs: the pull request and the word to Plane
+    Publish(PublishArgs),
+    /// Stop a run
+    Cancel(CancelArgs),
+    /// Show runs, waiting tasks and agents
+    Status(StatusArgs),
+    /// Show the log of a run
+    Logs(LogsArgs),
+    /// Watch a recorded task become a reviewed branch, without accounts or cluster
+    Demo(DemoArgs),
+    /// Check, list and make agents
+    #[command(subcommand)]
+    Agents(AgentsCommand),
+    /// The phases of a run (called by the executors, not by people)
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Where the registry is.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryArgs {
+    /// Directory of the agent registry
+    #[arg(long, env = "ASTRA_REGISTRY", value_name = "DIR", default_value = ".astra")]
+    pub registry: PathBuf,
+}
+
+/// Where the local executor keeps its state.
+#[derive(Debug, Clone, Args)]
+pub struct StateArgs {
+    /// Directory of the local store and of run directories
+    /// [default: ${XDG_STATE_HOME:-~/.local/state}/astra-dispatch/<workspace>]
+    #[arg(long, env = "ASTRA_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Which task is meant: `--task` beats `--event` beats GITHUB_EVENT_PATH.
+#[derive(Debug, Clone, Args)]
+pub struct TaskArgs {
+    /// Event file, `-` for stdin: a repository_dispatch event, or a Plane webhook's body
+    /// [default: GITHUB_EVENT_PATH]
+    #[arg(long, env = "ASTRA_EVENT", value_name = "FILE|-")]
+    pub event: Option<PathBuf>,
+    /// Task to dispatch by hand, such as AST-12: also when it was begun before or has failed too often
+    #[arg(long, env = "ASTRA_TASK", value_name = "KEY")]
+    pub task: Option<TaskKey>,
+}
+
+/// Where runs are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExecutorChoice {
+    /// Child processes on this machine
+    Local,
+    /// Jobs on a cluster
+    Kubernetes,
+}
+
+/// Where runs are carried out, and where they fetch from.
+#[derive(Debug, Clone, Args)]
+pub struct ExecutorArgs {
+    /// Where runs are carried out
+    /// [default: `executor` of astra.yaml, else kubernetes in GitHub Actions and local elsewhere]
+    #[arg(long, env = "ASTRA_EXECUTOR", value_name = "KIND")]
+    pub executor: Option<ExecutorChoice>,
+    /// Base of Git remotes, <BASE>/<owner>/<name>.git; a file:// base needs no token
+    /// [default: GITHUB_SERVER_URL, else https://github.com]
+    #[arg(long, env = "ASTRA_GIT_BASE_URL", value_name = "BASE")]
+    pub git_base_url: Option<String>,
+}
+
+/// The form of what goes to stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For scripts; versioned
+    Json,
+}
+
+/// The form of what goes to stdout.
+#[derive(Debug, Clone, Args)]
+pub struct FormatArgs {
+    /// Form of what goes to stdout
+    #[arg(long, env = "ASTRA_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+}
+
+/// Options of `dispatch`.
+#[derive(Debug, Clone, Args)]
+pub struct DispatchArgs {
+    /// Which task.
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+    /// Do not wait for the run to end
+    #[arg(long, env = "ASTRA_DETACH")]
+    pub detach: bool,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// Which task.
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Options of `publish`.
+#[derive(Debug, Clone, Args)]
+pub struct PublishArgs {
+    /// Only this run [default: all that are finished and not yet published]
+    #[arg(long, env = "ASTRA_RUN", value_name = "RUN")]
+    pub run: Option<RunId>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Options of `cancel`.
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    /// The run, such as ast-12-x7k2p
+    pub run: RunId,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Show changes as they happen
+    #[arg(long, env = "ASTRA_WATCH")]
+    pub watch: bool,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Options of `logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// The run, such as ast-12-x7k2p
+    pub run: RunId,
+    /// Go on until the run ends
+    #[arg(short = 'f', long, env = "ASTRA_FOLLOW")]
+    pub follow: bool,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// The agent of a demonstration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DemoRuntime {
+    /// A scripted agent: needs nothing
+    Script,
+    /// The Claude Code CLI: needs `claude` and ANTHROPIC_API_KEY
+    ClaudeCode,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Who does the work
+    #[arg(long, env = "ASTRA_RUNTIME", value_name = "KIND", default_value = "script")]
+    pub runtime: DemoRuntime,
+}
+
+/// The commands of `agents`.
+#[derive(Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// Report every fault of the registry, with place and cure
+    Check(AgentsCheckArgs),
+    /// List the workforce
+    List(AgentsListArgs),
+    /// Write the files of a new agent; it starts inactive
+    New(AgentsNewArgs),
+    /// Print the exact prompts of a run
+    Prompt(AgentsPromptArgs),
+    /// Print the JSON Schema of a registry file
+    Schema(AgentsSchemaArgs),
+}
+
+/// The form of `agents check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people, with excerpts
+    Text,
+    /// For scripts; versioned
+    Json,
+    /// GitHub annotations
+    Github,
+}
+
+/// Options of `agents check`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsCheckArgs {
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Form of what goes to stdout [default: github in GitHub Actions, text elsewhere]
+    #[arg(long, env = "ASTRA_FORMAT", value_name = "FORMAT")]
+    pub format: Option<CheckFormat>,
+}
+
+/// Options of `agents list`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsListArgs {
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Options of `agents new`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsNewArgs {
+    /// The new agent's name
+    pub name: AgentName,
+    /// What it is employed for [default: the first role of astra.yaml]
+    #[arg(long, env = "ASTRA_ROLE", value_name = "ROLE")]
+    pub role: Option<Role>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Options of `agents prompt`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsPromptArgs {
+    /// The agent
+    pub name: AgentName,
+    /// Whose task: without one, only the system prompt is printed.
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// The files that have a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// astra.yaml
+    Astra,
+    /// agents/NAME.yaml
+    Agent,
+}
+
+/// Options of `agents schema`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsSchemaArgs {
+    /// Which file
+    #[arg(default_value = "agent")]
+    pub of: SchemaOf,
+}
+
+/// The phases of a run.
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Carry out a released run on this machine, phase by phase
+    Supervise(RunSuperviseArgs),
+    /// Make a fresh clone of the right branch
+    Prepare(RunPhaseArgs),
+    /// Run the agent within its limits
+    Agent(RunPhaseArgs),
+    /// Turn the work tree into one commit
+    Collect(RunPhaseArgs),
+    /// Gate the work, push it and write the result
+    Deliver(RunDeliverArgs),
+}
+
+/// Options of `run supervise`.
+#[derive(Debug, Clone, Args)]
+pub struct RunSuperviseArgs {
+    /// The run
+    pub run: RunId,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// Options of a phase.
+#[derive(Debug, Clone, Args)]
+pub struct RunPhaseArgs {
+    /// The run's directory, with its plan.json
+    #[arg(long, env = "ASTRA_RUN_DIR", value_name = "DIR", default_value = "/run/astra")]
+    pub run_dir: PathBuf,
+}
+
+/// Options of `run deliver`.
+#[derive(Debug, Clone, Args)]
+pub struct RunDeliverArgs {
+    /// The run's directory.
+    #[command(flatten)]
+    pub phase: RunPhaseArgs,
+    /// Also write the result here, cut to 4096 bytes
+    #[arg(long, env = "ASTRA_TERMINATION_MESSAGE", value_name = "FILE")]
+    pub termination_message: Option<PathBuf>,
+}
+
+/// Options of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+impl Cli {
+    /// Reads the command line and its environment mirrors.
+    ///
+    /// An Action passes inputs that were not given as empty variables, and clap takes `""` for a
+    /// value: such variables are left out of account.
+    pub fn parse_from_environment(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
+        let command = ignore_empty_variables(Self::command());
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+}
+
+fn ignore_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| {
+            if argument.get_env().is_some_and(is_empty) { argument.env(Resettable::Reset) } else { argument }
+        })
+        .mut_subcommands(ignore_empty_variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_long_option_has_its_variable() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long))
+                else {
+                    continue;
+                };
+                let expected = format!("ASTRA_{}", long.to_uppercase().replace('-', "_"));
+                let actual = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+                assert_eq!(actual, Some(expected), "--{long} of {}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

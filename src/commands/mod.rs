@@ -1,0 +1,21 @@
+//! One file a command: gather, decide, apply.
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, CompletionsArgs};
+use crate::error::{Exit, UserError};
+
+/// Carries out a command.
+pub async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Completions(args) => completions(&args),
+        other => Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into()),
+    }
+}
+
+fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "astra-dispatch", &mut script);
+    crate::output::result(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Handled)
+}
