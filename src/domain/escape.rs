@@ -14,19 +14,49 @@ pub fn html(text: &str) -> String {
     })
 }
 
-/// For one line of GitHub Markdown: no markup, no HTML, no mention, no issue reference and no
-/// closing keyword takes effect. Newlines become spaces.
+/// For one line of GitHub text without markup (a title, the subject of a commit): no mention, no
+/// issue reference, no closing keyword and no link takes effect. Newlines become spaces.
 ///
-/// A zero-width joiner after `@` and `#` would show in copies, so both become entities; GitHub's
-/// references are read before entities are decoded.
+/// A zero-width space breaks them. An entity would not: GitHub looks for mentions in the rendered
+/// page, where entities are decoded (html-pipeline's `MentionFilter` reads text nodes; Renovate's
+/// `sanitizeMarkdown` breaks `@` and `#` in the same way).
+pub fn github_line(text: &str) -> String {
+    const BREAK: char = '\u{200b}';
+    let (visible, _) = visible(text);
+    let mut inert = String::with_capacity(visible.len());
+    let mut characters = visible.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).peekable();
+    while let Some(character) = characters.next() {
+        inert.push(character);
+        let next = characters.peek().copied();
+        let digit_follows = next.is_some_and(|c| c.is_ascii_digit());
+        let breaks = match character {
+            '@' => true,
+            '#' => digit_follows,
+            '-' => digit_follows && ends_with(&inert, "gh-"),
+            ':' => next == Some('/'),
+            'w' | 'W' => next == Some('.') && ends_with(&inert, "www"),
+            _ => false,
+        };
+        if breaks {
+            inert.push(BREAK);
+        }
+    }
+    inert
+}
+
+/// Whether a text ends so, in any case of ASCII letters.
+fn ends_with(text: &str, ending: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() >= ending.len() && bytes[bytes.len() - ending.len()..].eq_ignore_ascii_case(ending.as_bytes())
+}
+
+/// For one line of GitHub Markdown: as [`github_line`], and no markup and no HTML takes effect.
 pub fn markdown(text: &str) -> String {
-    replace_each(&visible(text).0, |c| match c {
-        '\n' | '\r' | '\t' => Some(" "),
+    let inert = github_line(text);
+    let mut escaped = replace_each(&inert, |c| match c {
         '&' => Some("&amp;"),
         '<' => Some("&lt;"),
         '>' => Some("&gt;"),
-        '@' => Some("&#64;"),
-        '#' => Some("&#35;"),
         '\\' => Some("\\\\"),
         '`' => Some("\\`"),
         '*' => Some("\\*"),
@@ -36,13 +66,19 @@ pub fn markdown(text: &str) -> String {
         ']' => Some("\\]"),
         '|' => Some("\\|"),
         '!' => Some("\\!"),
-        // `https://`, `www.` and `GH-1` would become links or references by themselves.
-        ':' => Some("&#58;"),
+        '#' => Some("\\#"),
+        '$' => Some("\\$"),
         _ => None,
-    })
-    .replace("www.", "www&#46;")
-    .replace("GH-", "GH&#45;")
-    .replace("gh-", "gh&#45;")
+    });
+    // At the start of a line: lists, headings underlined, rules, numbered lists.
+    if inert.starts_with(['-', '+', '=']) {
+        escaped.insert(0, '\\');
+    }
+    let digits = inert.bytes().take_while(u8::is_ascii_digit).count();
+    if digits > 0 && inert[digits..].starts_with(['.', ')']) {
+        escaped.insert(digits, '\\');
+    }
+    escaped
 }
 
 /// For the message of a workflow command (`::error::…`).
@@ -130,11 +166,33 @@ mod tests {
     }
 
     #[test]
-    fn markdown_mentions_nobody_and_closes_nothing() {
-        assert_eq!(markdown("Fixes #12, ask @ada"), "Fixes &#35;12, ask &#64;ada");
+    fn github_text_mentions_nobody_and_closes_nothing() {
+        let shown = |text: &str| text.replace('\u{200b}', "⎵");
+        let line = "Fixes #12, GH-7\nand https://github.com/a/b/issues/3 @ada WWW.x.y";
+        assert_eq!(
+            shown(&github_line(line)),
+            "Fixes #⎵12, GH-⎵7 and https:⎵//github.com/a/b/issues/3 @⎵ada WWW⎵.x.y"
+        );
+        assert_eq!(shown(&markdown("Fixes #12, ask @ada")), "Fixes \\#⎵12, ask @⎵ada");
         assert_eq!(markdown("<img src=x> [a](b) `c`"), "&lt;img src=x&gt; \\[a\\](b) \\`c\\`");
-        assert_eq!(markdown("see https://x.test/1\nGH-3"), "see https&#58;//x.test/1 GH&#45;3");
+        assert_eq!(markdown("# a"), "\\# a");
+        assert_eq!(markdown("- a"), "\\- a");
+        assert_eq!(markdown("1. a"), "1\\. a");
         assert_eq!(markdown("a\u{202e}b\u{200b}c"), "abc");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_brings_html_or_a_mention(text in "([@#a-z0-9<>&\"' ]|\\PC){0,60}") {
+            let has = |text: &str, characters: &[char]| text.contains(characters);
+            proptest::prop_assert!(!has(&html(&text), &['<', '>', '"', '\'']));
+            proptest::prop_assert!(!has(&markdown(&text), &['<', '>', '\n']));
+            let line: Vec<char> = github_line(&text).chars().collect();
+            for pair in line.windows(2) {
+                proptest::prop_assert!(!(pair[0] == '@' && pair[1].is_alphanumeric()));
+                proptest::prop_assert!(!(pair[0] == '#' && pair[1].is_ascii_digit()));
+            }
+        }
     }
 
     #[test]

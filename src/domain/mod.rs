@@ -6,8 +6,10 @@
 pub mod escape;
 pub mod job;
 pub mod ledger;
+pub mod message;
 pub mod name;
 pub mod phase;
+pub mod publish;
 pub mod registry;
 pub mod result;
 pub mod run_plan;
