@@ -3,14 +3,17 @@
 //! Nothing in here waits, reads a clock, a file, the environment or the network; time, drawn names
 //! and settings are arguments. A test (`tests/purity.rs`) holds this directory to it.
 
+pub mod decision;
 pub mod escape;
 pub mod job;
 pub mod ledger;
 pub mod message;
+pub mod matching;
 pub mod name;
 pub mod phase;
 pub mod publish;
 pub mod registry;
 pub mod result;
 pub mod run_plan;
+pub mod task;
 pub mod work_item;
