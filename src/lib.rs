@@ -10,6 +10,7 @@
 //! commands  glue: gather, decide, apply
 //! ```
 
+pub mod adapters;
 pub mod cli;
 pub mod commands;
 pub mod domain;
