@@ -6,7 +6,6 @@
 pub mod decision;
 pub mod escape;
 pub mod job;
-pub mod kubernetes;
 pub mod ledger;
 pub mod matching;
 pub mod message;
@@ -16,5 +15,6 @@ pub mod publish;
 pub mod registry;
 pub mod result;
 pub mod run_plan;
+pub mod secret_scan;
 pub mod task;
 pub mod work_item;
