@@ -1,4 +1,4 @@
-//! The world: stores, Git, processes. Adapters carry out and report; they decide nothing.
+//! The world: files, stores, Git, processes. Adapters decide nothing.
 
-pub mod local;
-pub mod process_identity;
+pub mod beneath;
+pub mod run_directory;
