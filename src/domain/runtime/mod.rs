@@ -1,0 +1,315 @@
+//! The agent's program: the command line it gets, and what its output and its end mean.
+//!
+//! Everything that a program prints is a claim. It can describe work, cost and a failure; it
+//! cannot make a failed run a success, for that also takes its exit code.
+
+pub mod claude_code;
+pub mod command;
+
+use super::phase::{AgentEnding, AgentReport};
+use super::result::{FailureClass, Tokens};
+use super::run_plan::{RunPlan, RuntimePlan};
+
+/// What the agent's files may take on disk: work tree, home and temporary files together, in bytes.
+pub const DISK_LIMIT: u64 = 10 << 30;
+/// How many files and directories they may be.
+pub const FILE_LIMIT: u64 = 2_000_000;
+/// What may be kept of the agent's output, in bytes.
+pub const TRANSCRIPT_LIMIT: u64 = 8 << 20;
+/// The longest quotation of a program's own words in a reason, in characters.
+const QUOTE_LIMIT: usize = 300;
+
+/// Where the files of one run are, as absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The work tree, and the working directory.
+    pub workspace: String,
+    /// `HOME`: empty when the agent starts.
+    pub home: String,
+    /// `TMPDIR`.
+    pub temporary: String,
+    /// `RUN_OUTPUT_DIR`.
+    pub output: String,
+    /// `RUN_SYSTEM_PROMPT_FILE`.
+    pub system_prompt: String,
+    /// `RUN_TASK_FILE`.
+    pub task: String,
+}
+
+/// A program to be started in the work tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Its name or path.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its environment, without `PATH` and credentials. A credential never replaces one of these.
+    pub fixed: Vec<(String, String)>,
+    /// Defaults that a credential of the same name may replace.
+    pub defaults: Vec<(String, String)>,
+    /// What it reads from stdin.
+    pub input: String,
+    /// What to do where the program is not installed.
+    pub install: &'static str,
+}
+
+impl Invocation {
+    /// The whole environment but `PATH`.
+    pub fn environment(&self, credentials: &[(String, String)]) -> Vec<(String, String)> {
+        let mut environment = self.fixed.clone();
+        for (name, value) in credentials.iter().chain(&self.defaults) {
+            if name != "PATH" && !environment.iter().any(|(known, _)| known == name) {
+                environment.push((name.clone(), value.clone()));
+            }
+        }
+        environment
+    }
+}
+
+/// The command line of a run. `task` is the text of the task prompt.
+pub fn invocation(plan: &RunPlan, places: &Places, task: &str) -> Invocation {
+    let mut invocation = match &plan.runtime {
+        RuntimePlan::Command { command } => command::invocation(command),
+        RuntimePlan::ClaudeCode(model) => claude_code::invocation(model, places, task),
+        RuntimePlan::Codex(_) => command::invocation(&["codex".to_owned()]),
+    };
+    let common = [
+        ("HOME", &places.home),
+        ("TMPDIR", &places.temporary),
+        ("RUN_SYSTEM_PROMPT_FILE", &places.system_prompt),
+        ("RUN_TASK_FILE", &places.task),
+        ("RUN_OUTPUT_DIR", &places.output),
+    ];
+    let common = common.into_iter().map(|(name, value)| (name.to_owned(), value.clone()));
+    invocation.fixed =
+        common.chain([("LANG".to_owned(), "C.UTF-8".to_owned())]).chain(invocation.fixed).collect();
+    invocation
+}
+
+/// Which of the program's two outputs a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// How a supervised process ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ProcessEnd {
+    /// How the process itself ended.
+    pub exit: Exit,
+    /// Why it was stopped, if it was.
+    pub stopped: Option<Stop>,
+    /// Seconds from start to end.
+    pub seconds: f64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Why a process was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its time was up.
+    Time,
+    /// It and its children took more memory than this many bytes.
+    Memory(u64),
+    /// Its files took more than this many bytes.
+    Disk(u64),
+    /// It made more than this many files.
+    Files(u64),
+    /// Nearly nothing is left on the disk that its files are on.
+    DiskFull,
+    /// The run was cancelled.
+    Cancelled,
+}
+
+/// What a program's output has said so far.
+#[derive(Debug)]
+pub enum Reading {
+    /// Of any program.
+    Command(command::Reading),
+    /// Of the Claude Code CLI.
+    ClaudeCode(Box<claude_code::Reading>),
+}
+
+impl Reading {
+    /// Begins to read the output of a plan's program.
+    pub fn new(runtime: &RuntimePlan) -> Self {
+        match runtime {
+            RuntimePlan::ClaudeCode(_) => Self::ClaudeCode(Box::default()),
+            RuntimePlan::Command { .. } | RuntimePlan::Codex(_) => Self::Command(command::Reading::default()),
+        }
+    }
+
+    /// Takes in one line.
+    pub fn line(&mut self, stream: Stream, line: &str) {
+        match self {
+            Self::Command(reading) => reading.line(stream, line),
+            Self::ClaudeCode(reading) => reading.line(stream, line),
+        }
+    }
+
+    /// What the whole comes to.
+    pub fn report(&self, end: &ProcessEnd) -> AgentReport {
+        let mut report = match self {
+            Self::Command(reading) => reading.report(end),
+            Self::ClaudeCode(reading) => reading.report(end),
+        };
+        if let Some(stop) = end.stopped {
+            stopped(&mut report, stop);
+        }
+        report
+    }
+}
+
+/// A report of a program that could not be started at all.
+pub fn not_started(class: FailureClass, reason: String) -> AgentReport {
+    AgentReport {
+        ending: AgentEnding::Failed,
+        reason,
+        class: Some(class),
+        exit_code: None,
+        model: None,
+        tokens: Tokens::default(),
+        cost_usd: None,
+        turns: None,
+        denials: 0,
+        seconds: 0.0,
+    }
+}
+
+/// What stopped a program outranks what it made of being stopped.
+fn stopped(report: &mut AgentReport, stop: Stop) {
+    let (ending, class, reason) = match stop {
+        Stop::Cancelled => {
+            (AgentEnding::Cancelled, FailureClass::Cancelled, "The run was cancelled.".to_owned())
+        }
+        // A model that never answered is not the agent's doing: the reading has said so.
+        Stop::Time if report.class == Some(FailureClass::Infrastructure) => return,
+        Stop::Time => (
+            AgentEnding::TimedOut,
+            FailureClass::Agent,
+            format!("The agent was stopped when its time was up, after {} s.", report.seconds.round()),
+        ),
+        Stop::Memory(limit) => {
+            failed_by_agent(format!("The agent used more memory than {}.", mebibytes(limit)))
+        }
+        Stop::Disk(limit) => {
+            failed_by_agent(format!("The agent's files took more than {}.", mebibytes(limit)))
+        }
+        Stop::Files(limit) => failed_by_agent(format!("The agent made more than {limit} files.")),
+        Stop::DiskFull => failed_by_agent("The agent filled the disk.".to_owned()),
+    };
+    report.ending = ending;
+    report.class = Some(class);
+    report.reason = reason;
+}
+
+fn failed_by_agent(reason: String) -> (AgentEnding, FailureClass, String) {
+    (AgentEnding::Failed, FailureClass::Agent, reason)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+/// Quotes a program's own words in a reason: one line, visible characters, cut.
+fn quote(text: &str) -> String {
+    let (visible, _) = super::escape::visible(text);
+    let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut cut: String = line.chars().take(QUOTE_LIMIT).collect();
+    if cut.len() < line.len() {
+        cut.push('…');
+    }
+    cut
+}
+
+/// Words for an end that the program itself did not explain.
+fn unexplained(name: &str, exit: Exit, last_words: &str) -> String {
+    let mut reason = match exit {
+        Exit::Code(code) => format!("{name} ended with exit code {code}"),
+        Exit::Signal(9) => format!("{name} was killed (signal 9), perhaps for want of memory"),
+        Exit::Signal(signal) => format!("{name} was ended by signal {signal}"),
+    };
+    let words = quote(last_words);
+    reason.push_str(&if words.is_empty() { ".".to_owned() } else { format!(": {words}") });
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(stopped: Option<Stop>) -> ProcessEnd {
+        ProcessEnd { exit: Exit::Code(0), stopped, seconds: 12.4 }
+    }
+
+    #[test]
+    fn what_stopped_the_program_outranks_what_it_says() {
+        let table = [
+            (
+                Stop::Time,
+                AgentEnding::TimedOut,
+                FailureClass::Agent,
+                "The agent was stopped when its time was up, after 12 s.",
+            ),
+            (
+                Stop::Memory(512 << 20),
+                AgentEnding::Failed,
+                FailureClass::Agent,
+                "The agent used more memory than 512 MiB.",
+            ),
+            (
+                Stop::Disk(DISK_LIMIT),
+                AgentEnding::Failed,
+                FailureClass::Agent,
+                "The agent's files took more than 10240 MiB.",
+            ),
+            (
+                Stop::Files(FILE_LIMIT),
+                AgentEnding::Failed,
+                FailureClass::Agent,
+                "The agent made more than 2000000 files.",
+            ),
+            (Stop::DiskFull, AgentEnding::Failed, FailureClass::Agent, "The agent filled the disk."),
+            (Stop::Cancelled, AgentEnding::Cancelled, FailureClass::Cancelled, "The run was cancelled."),
+        ];
+        for (stop, ending, class, reason) in table {
+            let report = Reading::Command(command::Reading::default()).report(&end(Some(stop)));
+            assert_eq!((report.ending, report.class, report.reason.as_str()), (ending, Some(class), reason));
+        }
+    }
+
+    #[test]
+    fn a_credential_replaces_defaults_but_not_places_and_never_path() {
+        let invocation = Invocation {
+            program: "x".into(),
+            arguments: vec![],
+            fixed: vec![("HOME".into(), "/run/home".into())],
+            defaults: vec![("RETRIES".into(), "6".into())],
+            input: String::new(),
+            install: "",
+        };
+        let credentials = [("HOME", "/root"), ("RETRIES", "1"), ("KEY", "k"), ("PATH", "/evil")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = invocation.environment(&credentials);
+        let expected = [("HOME", "/run/home"), ("RETRIES", "1"), ("KEY", "k")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(environment, expected);
+    }
+
+    #[test]
+    fn quotations_are_one_short_visible_line() {
+        assert_eq!(quote("a\n b\u{1b}[31m\u{202e}c"), "a b[31mc");
+        assert_eq!(quote(&"é".repeat(400)).chars().count(), QUOTE_LIMIT + 1);
+    }
+}
