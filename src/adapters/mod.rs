@@ -1,4 +1,7 @@
-//! The world: files, stores, Git, processes. Adapters decide nothing.
+//! The world: files, stores, Git, processes. Adapters carry out and report; they decide nothing.
 
 pub mod beneath;
+pub mod local;
+pub mod process_identity;
 pub mod run_directory;
+pub mod store;

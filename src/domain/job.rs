@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::name::{AgentName, ItemId, ProjectId, RunId, TaskKey};
 use super::registry::RegistryStamp;
 use super::result::FailureClass;
+use super::work_item::ItemRef;
 
 /// The state of one run's Job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,8 +31,8 @@ pub struct Job {
     pub registry: RegistryStamp,
     /// Our own label on it.
     pub phase: JobPhase,
-    /// Why it was cancelled, if it was: outranks any ending.
-    pub cancel: Option<CancelReason>,
+    /// Why and when it was cancelled, if it was: outranks any ending.
+    pub cancel: Option<Cancel>,
     /// How it ended, once it has.
     pub end: Option<JobEnd>,
     /// A pod of it (locally: its supervisor) has not ended yet.
@@ -42,6 +43,29 @@ pub struct Job {
     pub claim: Option<Claim>,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+/// One Job and no other: the name may come again, the UID never does. All changes are made on it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobRef {
+    /// The namespace.
+    pub namespace: String,
+    /// The run, which is the Job's name.
+    pub run: RunId,
+    /// The Job's UID.
+    pub uid: String,
+}
+
+impl Job {
+    /// Names this Job.
+    pub fn reference(&self) -> JobRef {
+        JobRef { namespace: self.namespace.clone(), run: self.run.clone(), uid: self.uid.clone() }
+    }
+
+    /// Who and what it was created for.
+    pub fn item_ref(&self) -> ItemRef {
+        ItemRef { project: self.project, item: self.item }
+    }
 }
 
 /// Our own label on a Job (`dispatch.astra.dev/phase`).
@@ -76,6 +100,15 @@ pub struct JobFailure {
     pub class: FailureClass,
     /// One sentence.
     pub reason: String,
+}
+
+/// That a run was cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Why.
+    pub reason: CancelReason,
+    /// The server's time (on a cluster: when its condition `Suspended` became true).
+    pub at: Timestamp,
 }
 
 /// Why a run was cancelled (annotation `dispatch.astra.dev/cancel`).

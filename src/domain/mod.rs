@@ -11,6 +11,7 @@ pub mod mask;
 pub mod matching;
 pub mod message;
 pub mod name;
+pub mod pass;
 pub mod phase;
 pub mod prompt;
 pub mod publish;

@@ -37,6 +37,22 @@ pub struct WorkItem {
     pub withdrawn: bool,
 }
 
+/// Names a work item: Plane reads it below its project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ItemRef {
+    /// The project.
+    pub project: ProjectId,
+    /// The item.
+    pub item: ItemId,
+}
+
+impl WorkItem {
+    /// Names this item.
+    pub fn reference(&self) -> ItemRef {
+        ItemRef { project: self.project, item: self.id }
+    }
+}
+
 /// A Plane member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
