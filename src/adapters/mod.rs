@@ -3,5 +3,6 @@
 pub mod beneath;
 pub mod local;
 pub mod process_identity;
+pub mod registry_files;
 pub mod run_directory;
 pub mod store;

@@ -1,10 +1,26 @@
 //! The agent registry, as the rest of the program sees it: parsed, checked and complete.
-//! The only way to a [`Registry`] is [`parse`](parse::parse), which `agents check` and `dispatch` share.
+//! The only way to a [`Registry`] is [`parse`], which `agents check` and `dispatch` share.
+
+mod agent;
+mod astra;
+mod fault;
+mod field;
+mod files;
+mod parse;
+mod reader;
+mod schema;
+mod values;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use fault::{Fault, Place, Rule, Severity};
+pub use parse::{Content, Parsed, SourceFile, Sources, parse};
+pub use schema::{agent_schema, astra_schema};
 
 use super::name::{AgentName, Branch, ProjectId, Repository, Role};
 
@@ -49,7 +65,7 @@ pub struct Registry {
 }
 
 /// Where runs are carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutorKind {
     /// Child processes of a supervisor on this machine.
@@ -105,7 +121,7 @@ pub struct States {
 }
 
 /// What the labeller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelMode {
     /// Nothing.
@@ -189,7 +205,7 @@ pub struct Agent {
 }
 
 /// How an agent works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Trait {
     /// Takes its time.
@@ -201,7 +217,7 @@ pub enum Trait {
 }
 
 /// Whether an agent takes tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Takes tasks.
@@ -279,7 +295,7 @@ pub struct Prompt {
 }
 
 /// A prompt file of the registry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptFile {
     /// Path within the registry.
     pub path: String,
@@ -304,3 +320,12 @@ pub struct Network {
     /// Internal addresses, `CIDR:port`.
     pub allow: Vec<String>,
 }
+
+/// The sample registry of `fixtures/registry`, for tests.
+#[cfg(test)]
+pub(crate) fn sample() -> Registry {
+    parse(&tests::sample_sources()).expect("the sample registry has no fault").registry
+}
+
+#[cfg(test)]
+mod tests;
