@@ -2,7 +2,7 @@
 //! choice can be shown as a table.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::name::{AgentName, TaskKey};
 use super::registry::{Agent, RuntimeKind, Status};
@@ -95,8 +95,8 @@ pub struct ScorePart<'w> {
 /// What counts against the agents' capacity right now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Running {
-    counts: HashMap<AgentName, u32>,
-    unreadable: HashSet<AgentName>,
+    counts: BTreeMap<AgentName, u32>,
+    unreadable: BTreeSet<AgentName>,
 }
 
 impl Running {

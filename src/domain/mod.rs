@@ -6,6 +6,7 @@
 pub mod decision;
 pub mod escape;
 pub mod job;
+pub mod kubernetes;
 pub mod ledger;
 pub mod mask;
 pub mod matching;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::name::{AgentName, Branch, Repository, Role, RunId, TaskKey};
-use super::registry::{Limits, RegistryStamp};
+use super::registry::{Agent, Limits, ModelSettings, Registry, RegistryStamp, RuntimeKind};
+use super::task::Task;
 
 /// The one version of the document that this program reads and writes.
 pub const RUN_PLAN_VERSION: u32 = 1;
@@ -50,7 +51,46 @@ pub struct RunPlan {
     pub registry: RegistryStamp,
 }
 
+/// Where runs fetch from, and where the registry is: settings of the caller, not of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The base of Git remotes, e.g. `https://github.com`.
+    pub git_base_url: String,
+    /// The registry's directory within its repository, e.g. `.astra`.
+    pub registry_path: String,
+}
+
 impl RunPlan {
+    /// The plan of a run of this task by this agent.
+    pub fn new(
+        run: RunId,
+        task: &Task,
+        agent: &Agent,
+        registry: &Registry,
+        surroundings: &Surroundings,
+    ) -> Self {
+        let login = &agent.accounts.github;
+        Self {
+            version: RUN_PLAN_VERSION,
+            run,
+            task: task.key.clone(),
+            title: task.title.clone(),
+            agent: agent.name.clone(),
+            role: agent.role.clone(),
+            repository: task.repository.clone(),
+            git_base_url: surroundings.git_base_url.clone(),
+            base: task.base.clone(),
+            pull_request: task.pull_request,
+            author: Author { name: login.clone(), email: format!("{login}@users.noreply.github.com") },
+            runtime: runtime(agent, task, registry),
+            credential_names: agent.credentials.env.clone(),
+            limits: agent.limits.clone(),
+            protected_paths: agent.protected_paths.clone(),
+            registry_path: surroundings.registry_path.clone(),
+            registry: registry.stamp.clone(),
+        }
+    }
+
     /// The Git remote.
     pub fn remote(&self) -> String {
         format!("{}/{}.git", self.git_base_url.trim_end_matches('/'), self.repository)
@@ -59,6 +99,25 @@ impl RunPlan {
     /// How long the agent step may take.
     pub fn time_limit(&self) -> Duration {
         self.limits.time
+    }
+}
+
+/// The agent's runtime with the model that the task asks for.
+fn runtime(agent: &Agent, task: &Task, registry: &Registry) -> RuntimePlan {
+    let plan = |settings: &ModelSettings| {
+        let alias = task.model.as_ref().unwrap_or(&settings.model);
+        ModelPlan {
+            // An alias without a model is a fault of the registry, found when it was parsed.
+            model: registry.models.get(alias).unwrap_or(alias).clone(),
+            max_turns: settings.max_turns,
+            max_cost_usd: settings.max_cost_usd,
+            tools: settings.tools.clone(),
+        }
+    };
+    match &agent.runtime.kind {
+        RuntimeKind::Command { command } => RuntimePlan::Command { command: command.clone() },
+        RuntimeKind::ClaudeCode(settings) => RuntimePlan::ClaudeCode(plan(settings)),
+        RuntimeKind::Codex(settings) => RuntimePlan::Codex(plan(settings)),
     }
 }
 

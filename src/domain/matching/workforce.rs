@@ -1,7 +1,7 @@
 //! The registry's agents, prepared once so that each of many decisions is quick: skills as numbers,
 //! repository patterns compiled, mails looked up.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -23,11 +23,11 @@ pub struct Workforce {
     /// All distinct repository patterns; a member names them by place.
     patterns: GlobSet,
     /// Number of a skill by its words, joined by spaces.
-    skills: HashMap<String, usize>,
+    skills: BTreeMap<String, usize>,
     /// The skills that start with a word, each with its further words.
-    mentions: HashMap<String, Vec<(usize, Vec<String>)>>,
+    mentions: BTreeMap<String, Vec<(usize, Vec<String>)>>,
     /// Place of the agent with a Plane mail address (lower case).
-    mails: HashMap<String, usize>,
+    mails: BTreeMap<String, usize>,
 }
 
 /// What matching needs to know of one agent.
@@ -54,13 +54,13 @@ pub(super) struct Wanted {
 impl Workforce {
     /// Prepares a registry. A pattern that is none matches nothing; `agents check` reports it.
     pub fn new(registry: Arc<Registry>) -> Self {
-        let mut skills = HashMap::new();
-        let mut mentions: HashMap<String, Vec<(usize, Vec<String>)>> = HashMap::new();
-        let mut patterns: HashMap<&str, usize> = HashMap::new();
+        let mut skills = BTreeMap::new();
+        let mut mentions: BTreeMap<String, Vec<(usize, Vec<String>)>> = BTreeMap::new();
+        let mut patterns: BTreeMap<&str, usize> = BTreeMap::new();
         let mut globs = GlobSetBuilder::new();
         let mut places = 0;
         let mut members = Vec::with_capacity(registry.agents.len());
-        let mut mails = HashMap::new();
+        let mut mails = BTreeMap::new();
         for (index, agent) in registry.agents.values().enumerate() {
             let mut member = Member {
                 skills: Vec::new(),
@@ -172,8 +172,8 @@ impl Wanted {
 /// The number of a skill; a new one is also made known to the search for mentions.
 fn number_of(
     skill: &str,
-    skills: &mut HashMap<String, usize>,
-    mentions: &mut HashMap<String, Vec<(usize, Vec<String>)>>,
+    skills: &mut BTreeMap<String, usize>,
+    mentions: &mut BTreeMap<String, Vec<(usize, Vec<String>)>>,
 ) -> usize {
     let phrase = phrase(skill);
     if let Some(number) = skills.get(&phrase) {
