@@ -1,6 +1,7 @@
 //! The world: files, stores, Git, processes. Adapters carry out and report; they decide nothing.
 
 pub mod beneath;
+pub mod event_file;
 pub mod git;
 pub mod local;
 pub mod process_identity;

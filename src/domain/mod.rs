@@ -5,6 +5,8 @@
 
 pub mod decision;
 pub mod escape;
+pub mod event;
+pub mod html_text;
 pub mod job;
 pub mod kubernetes;
 pub mod ledger;
