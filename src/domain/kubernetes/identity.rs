@@ -6,11 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     ANNOTATION_ATTEMPT, ANNOTATION_CANCEL, ANNOTATION_CLAIM, ANNOTATION_ITEM, ANNOTATION_ITEM_STATE,
-    ANNOTATION_REGISTRY, LABEL_AGENT, LABEL_MANAGED_BY, LABEL_PHASE, LABEL_ROLE, LABEL_RUN, LABEL_TASK,
-    MANAGED_BY, string_map,
+    ANNOTATION_REGISTRY, LABEL_AGENT, LABEL_CONTROLLER_UID, LABEL_MANAGED_BY, LABEL_PHASE, LABEL_ROLE,
+    LABEL_RUN, LABEL_TASK, MANAGED_BY, string_map,
 };
 use crate::domain::job::{CancelReason, Claim, ItemState, JobPhase};
 use crate::domain::name::{AgentName, ItemId, ProjectId, Role, RunId, TaskKey};
+use crate::domain::pass::OrphanPod;
 use crate::domain::registry::RegistryStamp;
 
 /// The run that a Job carries out.
@@ -68,7 +69,7 @@ impl JobIdentity {
     /// The annotations of a new Job, but for its decision.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         string_map([
-            (ANNOTATION_ITEM, format!("{}/{}", self.project, self.item)),
+            (ANNOTATION_ITEM, item_annotation(self.project, self.item)),
             (ANNOTATION_REGISTRY, format!("{}@{}", self.registry.hash, self.registry.ordinal)),
             (ANNOTATION_ATTEMPT, self.attempt.to_string()),
         ])
@@ -89,20 +90,39 @@ fn read(metadata: &ObjectMeta) -> Result<JobIdentity, String> {
     if metadata.name.as_deref() != Some(run.as_str()) {
         return Err(format!("its name is not that of its run {run}"));
     }
-    let (project, item) =
-        annotation(metadata, ANNOTATION_ITEM)?.split_once('/').ok_or_else(|| wrong(ANNOTATION_ITEM))?;
+    let (project, item) = item(metadata)?;
     let (hash, ordinal) = annotation(metadata, ANNOTATION_REGISTRY)?
         .rsplit_once('@')
         .ok_or_else(|| wrong(ANNOTATION_REGISTRY))?;
     Ok(JobIdentity {
         run,
         task: parsed(label(metadata, LABEL_TASK)?, LABEL_TASK)?,
-        item: ItemId(parsed(item, ANNOTATION_ITEM)?),
-        project: ProjectId(parsed(project, ANNOTATION_ITEM)?),
+        item,
+        project,
         agent: parsed(label(metadata, LABEL_AGENT)?, LABEL_AGENT)?,
         role: parsed(label(metadata, LABEL_ROLE)?, LABEL_ROLE)?,
         attempt: parsed(annotation(metadata, ANNOTATION_ATTEMPT)?, ANNOTATION_ATTEMPT)?,
         registry: RegistryStamp { hash: hash.to_owned(), ordinal: parsed(ordinal, ANNOTATION_REGISTRY)? },
+    })
+}
+
+/// The value of [`ANNOTATION_ITEM`].
+pub fn item_annotation(project: ProjectId, item: ItemId) -> String {
+    format!("{project}/{item}")
+}
+
+fn item(metadata: &ObjectMeta) -> Result<(ProjectId, ItemId), String> {
+    let (project, item) =
+        annotation(metadata, ANNOTATION_ITEM)?.split_once('/').ok_or_else(|| wrong(ANNOTATION_ITEM))?;
+    Ok((ProjectId(parsed(project, ANNOTATION_ITEM)?), ItemId(parsed(item, ANNOTATION_ITEM)?)))
+}
+
+/// Reads a pod that outlives its Job; `None` for a pod that is not of a run.
+pub fn orphan(metadata: &ObjectMeta) -> Option<OrphanPod> {
+    Some(OrphanPod {
+        job_uid: label(metadata, LABEL_CONTROLLER_UID).ok()?.to_owned(),
+        item: item(metadata).ok()?.1,
+        agent: label(metadata, LABEL_AGENT).ok()?.parse().ok()?,
     })
 }
 

@@ -1,9 +1,13 @@
 //! What a run, an agent and the ledger are on a cluster: manifests, and what their states mean.
 //! Plain values in and out; the cluster's own types come from `k8s-openapi` and carry no client.
 
+pub mod diagnosis;
 pub mod identity;
 pub mod job;
+pub mod job_state;
+pub mod network;
 pub mod pod;
+pub mod provision;
 pub mod secret;
 
 use std::collections::BTreeMap;

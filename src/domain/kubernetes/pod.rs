@@ -23,12 +23,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::AGENT_SERVICE_ACCOUNT;
+use super::identity::item_annotation;
 use super::job::{JobInput, MissingImage, pod_deadline, seconds};
 use super::secret::{
     KEY_DELIVER_SECRETS, KEY_DELIVER_TOKEN, KEY_PLAN, KEY_PREPARE_TOKEN, KEY_SYSTEM_PROMPT, KEY_TASK,
     agent_credential_key,
 };
+use super::{AGENT_SERVICE_ACCOUNT, ANNOTATION_ITEM, string_map};
 use crate::domain::registry::Limits;
 
 /// A run's directory in a pod.
@@ -111,8 +112,12 @@ const BIN_SIZE: &str = "128Mi";
 const TMP_SIZE: &str = "4Gi";
 /// Memory of our own steps: Git unpacks whole objects.
 pub(super) const OWN_MEMORY: &str = "1Gi";
+/// The same in bytes.
+pub(super) const OWN_MEMORY_BYTES: u64 = 1 << 30;
 /// CPU of our own steps.
 pub(super) const OWN_CPU: &str = "1";
+/// The same in thousandths of a CPU.
+pub(super) const OWN_CPU_MILLIS: u64 = 1000;
 
 /// The pod's template.
 pub(super) fn pod_template(
@@ -129,7 +134,12 @@ pub(super) fn pod_template(
     let runtime = input.runtime;
     let pull_secrets = runtime.pull_secret.iter().map(|name| LocalObjectReference { name: name.clone() });
     Ok(PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            // So that a pod that outlives its Job can still be counted for its item.
+            annotations: Some(string_map([(ANNOTATION_ITEM, item_annotation(input.project, input.item))])),
+            ..ObjectMeta::default()
+        }),
         spec: Some(PodSpec {
             init_containers: Some(containers),
             containers: main,
