@@ -21,6 +21,8 @@ pub const PLAN: &str = "plan.json";
 pub const PREPARE_REPORT: &str = "prepare/report.json";
 /// What `agent` tells: a claim.
 pub const AGENT_REPORT: &str = "agent/report.json";
+/// The base commit and its trees, without the files' contents, out of the agent's reach.
+pub const BASE_REPOSITORY: &str = "prepare/base.git";
 /// Where the agent may write (`RUN_OUTPUT_DIR`).
 pub const AGENT_OUTPUT: &str = "agent/output";
 /// What `collect` tells: a claim.

@@ -2,13 +2,16 @@
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, CompletionsArgs};
+use crate::cli::{Cli, Command, CompletionsArgs, RunCommand};
 use crate::error::{Exit, UserError};
+
+pub mod run;
 
 /// Carries out a command.
 pub async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Completions(args) => completions(&args),
+        Command::Run(RunCommand::Prepare(args)) => run::prepare::run(&args).await,
         other => Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into()),
     }
 }

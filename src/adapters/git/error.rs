@@ -128,13 +128,21 @@ const WORDS: &[(Trouble, &[&str])] = &[
     ),
 ];
 
+/// Lines that say nothing which the others do not.
+const CHATTER: &[&str] = &[
+    "fatal: Could not read from remote repository.",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+];
+
 impl GitError {
     pub(super) fn from_output(command: &str, status: ExitStatus, stderr: &[u8]) -> Self {
         let text = String::from_utf8_lossy(stderr);
         let lower = text.to_lowercase();
         let speaks = |(_, words): &&(Trouble, &[&str])| words.iter().any(|word| lower.contains(word));
         let trouble = WORDS.iter().find(speaks).map_or(Trouble::Other, |(trouble, _)| *trouble);
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let telling = |line: &&str| !line.is_empty() && !CHATTER.contains(line);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(telling).collect();
         let mut said: String = escape::terminal(&lines.join("; ")).chars().take(EXCERPT).collect();
         if said.is_empty() {
             said = status.to_string();
