@@ -1,6 +1,7 @@
 //! The world: files, stores, Git, processes. Adapters carry out and report; they decide nothing.
 
 pub mod beneath;
+pub mod confinement;
 pub mod event_file;
 pub mod git;
 pub mod local;
@@ -8,3 +9,5 @@ pub mod process_identity;
 pub mod registry_files;
 pub mod run_directory;
 pub mod store;
+pub mod supervised_process;
+pub mod transcript;

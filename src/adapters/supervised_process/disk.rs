@@ -1,0 +1,161 @@
+//! How much space a program's files take.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use crate::domain::runtime::Stop;
+
+/// Below this much free space everybody on the machine is in trouble, in bytes.
+const RESERVE: u64 = 64 << 20;
+/// Between two walks, at least; a walk that takes long is made more rarely.
+const PAUSE: Duration = Duration::from_secs(2);
+/// A walk may take this part of the time.
+const SHARE: u32 = 10;
+
+/// What files take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Space on disk, in bytes: a sparse file takes what was written.
+    pub bytes: u64,
+    /// Files and directories.
+    pub files: u64,
+}
+
+impl Usage {
+    /// Counts what is below some directories, following no links, until a limit is passed.
+    pub fn of(directories: &[PathBuf], most_bytes: u64, most_files: u64) -> Self {
+        let mut usage = Self::default();
+        let mut open: Vec<PathBuf> = directories.to_vec();
+        while let Some(directory) = open.pop() {
+            // What has gone or cannot be read meanwhile takes no space that we could count.
+            let Ok(entries) = std::fs::read_dir(directory) else { continue };
+            for entry in entries.flatten() {
+                let Ok(metadata) = entry.metadata() else { continue };
+                usage.files += 1;
+                // A file with several names counts once in the sum of all of them.
+                let names = if metadata.is_dir() { 1 } else { metadata.nlink().max(1) };
+                usage.bytes += metadata.blocks() * 512 / names;
+                if usage.bytes > most_bytes || usage.files > most_files {
+                    return usage;
+                }
+                if metadata.is_dir() {
+                    open.push(entry.path());
+                }
+            }
+        }
+        usage
+    }
+}
+
+/// Looks at the space from time to time.
+#[derive(Debug)]
+pub(super) struct Watch {
+    directories: Vec<PathBuf>,
+    most_bytes: u64,
+    most_files: u64,
+    free_at_start: u64,
+    walk: Option<Receiver<Usage>>,
+    walk_began: Instant,
+    next: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(directories: Vec<PathBuf>, most_bytes: u64, most_files: u64) -> Self {
+        let now = Instant::now();
+        let free_at_start = directories.first().map_or(0, |directory| free(directory));
+        Self { directories, most_bytes, most_files, free_at_start, walk: None, walk_began: now, next: now }
+    }
+
+    /// Why the program has to be stopped, if it has. Never waits: walks are made on another thread.
+    pub(super) fn look(&mut self) -> Option<Stop> {
+        let full = self.directories.first().is_some_and(|at| is_nearly_full(self.free_at_start, free(at)));
+        if full {
+            return Some(Stop::DiskFull);
+        }
+        let usage = match &self.walk {
+            None => {
+                self.begin_walk();
+                return None;
+            }
+            Some(walk) => match walk.try_recv() {
+                Ok(usage) => usage,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => Usage::default(),
+            },
+        };
+        self.walk = None;
+        self.next = Instant::now() + PAUSE.max(self.walk_began.elapsed() * SHARE);
+        if usage.bytes > self.most_bytes {
+            Some(Stop::Disk(self.most_bytes))
+        } else {
+            (usage.files > self.most_files).then_some(Stop::Files(self.most_files))
+        }
+    }
+
+    fn begin_walk(&mut self) {
+        if Instant::now() < self.next {
+            return;
+        }
+        let (sender, receiver) = channel();
+        let (directories, bytes, files) = (self.directories.clone(), self.most_bytes, self.most_files);
+        self.walk_began = Instant::now();
+        self.walk = Some(receiver);
+        std::thread::spawn(move || sender.send(Usage::of(&directories, bytes, files)));
+    }
+}
+
+/// Free space where a directory is, in bytes; unlimited where nobody can tell.
+fn free(directory: &Path) -> u64 {
+    rustix::fs::statvfs(directory).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Only who had space to begin with can have filled it.
+fn is_nearly_full(at_start: u64, now: u64) -> bool {
+    at_start > 2 * RESERVE && now < RESERVE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_files_links_and_names_are_counted_as_what_they_take() {
+        let home = tempfile::tempdir().expect("directory");
+        let at = |name: &str| home.path().join(name);
+        std::fs::create_dir(at("inner")).expect("directory");
+        std::fs::write(at("inner/file"), vec![1; 100_000]).expect("write");
+        std::fs::hard_link(at("inner/file"), at("again")).expect("link");
+        std::fs::File::create(at("sparse")).and_then(|file| file.set_len(10 << 30)).expect("sparse");
+        std::os::unix::fs::symlink("/usr", at("outside")).expect("link");
+        let usage = Usage::of(&[home.path().to_owned()], u64::MAX, u64::MAX);
+        assert_eq!(usage.files, 5);
+        assert!((100_000..150_000).contains(&usage.bytes), "{usage:?}");
+    }
+
+    #[test]
+    fn a_walk_ends_at_its_limits() {
+        let home = tempfile::tempdir().expect("directory");
+        for number in 0..100 {
+            std::fs::write(home.path().join(number.to_string()), vec![1; 5000]).expect("write");
+        }
+        let directories = [home.path().to_owned()];
+        assert_eq!(Usage::of(&directories, u64::MAX, 10).files, 11);
+        let usage = Usage::of(&directories, 20_000, u64::MAX);
+        assert!(usage.bytes > 20_000 && usage.files < 10, "{usage:?}");
+    }
+
+    #[test]
+    fn a_disk_is_filled_only_by_who_had_space() {
+        let table = [
+            (u64::MAX, u64::MAX, false),
+            (1 << 30, RESERVE - 1, true),
+            (1 << 30, RESERVE, false),
+            (RESERVE, 0, false),
+        ];
+        for (at_start, now, full) in table {
+            assert_eq!(is_nearly_full(at_start, now), full, "{at_start} {now}");
+        }
+    }
+}
