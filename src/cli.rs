@@ -354,7 +354,10 @@ pub enum RunCommand {
     /// Make a fresh clone of the right branch
     Prepare(RunPhaseArgs),
     /// Run the agent within its limits
-    Agent(RunPhaseArgs),
+    Agent(RunAgentArgs),
+    /// Confine itself and become the agent's program
+    #[command(hide = true)]
+    Confine(RunConfineArgs),
     /// Turn the work tree into one commit
     Collect(RunPhaseArgs),
     /// Gate the work, push it and write the result
@@ -380,6 +383,40 @@ pub struct RunPhaseArgs {
     /// The run's directory, with its plan.json
     #[arg(long, env = "ASTRA_RUN_DIR", value_name = "DIR", default_value = "/run/astra")]
     pub run_dir: PathBuf,
+}
+
+/// Options of `run agent`.
+#[derive(Debug, Clone, Args)]
+pub struct RunAgentArgs {
+    /// The run's directory.
+    #[command(flatten)]
+    pub phase: RunPhaseArgs,
+    /// The container is the confinement: leave Landlock out
+    #[arg(long, env = "ASTRA_CONTAINED")]
+    pub contained: bool,
+}
+
+/// Options of `run confine`, which only `run agent` calls.
+#[derive(Debug, Clone, Args)]
+pub struct RunConfineArgs {
+    /// The run's directory
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// The process that called
+    #[arg(long, value_name = "PID")]
+    pub parent: u32,
+    /// The level of confinement that was promised
+    #[arg(long, value_name = "LEVEL")]
+    pub level: String,
+    /// The container is the confinement
+    #[arg(long)]
+    pub contained: bool,
+    /// The program
+    #[arg(value_name = "PROGRAM")]
+    pub program: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<OsString>,
 }
 
 /// Options of `run deliver`.

@@ -70,6 +70,15 @@ pub fn level() -> Level {
         .unwrap_or(Level::None)
 }
 
+/// Whether this kernel keeps signals within the confinement (Landlock ABI 6, Linux 6.12).
+#[cfg(target_os = "linux")]
+pub fn scopes_signals() -> bool {
+    use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+
+    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    strict.scope(Scope::Signal).is_ok_and(|rules| rules.create().is_ok())
+}
+
 /// Confines this thread, and every thread and process that it starts from now on. There is no way back.
 #[cfg(target_os = "linux")]
 pub fn restrict_this_thread(allowed: &Allowed) -> anyhow::Result<Level> {

@@ -17,6 +17,10 @@ use crate::error::UserError;
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 /// The plan of the run.
 pub const PLAN: &str = "plan.json";
+/// The agent's system prompt.
+pub const SYSTEM_PROMPT: &str = "system-prompt.md";
+/// The agent's task prompt.
+pub const TASK: &str = "task.md";
 /// What `prepare` tells.
 pub const PREPARE_REPORT: &str = "prepare/report.json";
 /// What `agent` tells: a claim.
@@ -25,6 +29,12 @@ pub const AGENT_REPORT: &str = "agent/report.json";
 pub const BASE_REPOSITORY: &str = "prepare/base.git";
 /// Where the agent may write (`RUN_OUTPUT_DIR`).
 pub const AGENT_OUTPUT: &str = "agent/output";
+/// The agent's `HOME`.
+pub const AGENT_HOME: &str = "agent/home";
+/// The agent's `TMPDIR`.
+pub const AGENT_TMP: &str = "agent/tmp";
+/// What the agent's program printed, masked and cut.
+pub const AGENT_TRANSCRIPT: &str = "agent/transcript.log";
 /// What `collect` tells: a claim.
 pub const COLLECT_REPORT: &str = "collect/report.json";
 /// What the run brought.

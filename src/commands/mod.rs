@@ -11,6 +11,8 @@ pub mod run;
 pub async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Completions(args) => completions(&args),
+        Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,
+        Command::Run(RunCommand::Confine(args)) => run::confine::run(&args),
         Command::Run(RunCommand::Prepare(args)) => run::prepare::run(&args).await,
         other => Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into()),
     }

@@ -10,6 +10,8 @@ use crate::adapters::git::{GitError, TOKEN_VARIABLE, Trouble};
 use crate::domain::phase::PhaseFailure;
 use crate::domain::result::FailureClass;
 
+pub mod agent;
+pub mod confine;
 pub mod prepare;
 #[cfg(test)]
 mod testing;

@@ -185,6 +185,9 @@ fn command(step: Step) -> Vec<String> {
         Step::Install => command.extend(["--to".to_owned(), BIN_DIR.to_owned()]),
         _ => command.extend(["--run-dir".to_owned(), RUN_DIR.to_owned()]),
     }
+    if step == Step::Agent {
+        command.push("--contained".to_owned());
+    }
     if step == Step::Deliver {
         command.extend(["--termination-message".to_owned(), TERMINATION_LOG.to_owned()]);
     }

@@ -5,6 +5,7 @@
 
 pub mod claude_code;
 pub mod command;
+pub mod lines;
 
 use super::phase::{AgentEnding, AgentReport};
 use super::result::{FailureClass, Tokens};
@@ -148,6 +149,11 @@ impl Reading {
             RuntimePlan::ClaudeCode(_) => Self::ClaudeCode(Box::default()),
             RuntimePlan::Command { .. } | RuntimePlan::Codex(_) => Self::Command(command::Reading::default()),
         }
+    }
+
+    /// Whether lines of this output say anything: of a flood that nobody reads, no lines are made.
+    pub fn reads(&self, stream: Stream) -> bool {
+        stream == Stream::Err || !matches!(self, Self::Command(_))
     }
 
     /// Takes in one line.

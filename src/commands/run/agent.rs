@@ -1,0 +1,217 @@
+//! `run agent`: runs the agent's program within its limits and writes down how it ended.
+//!
+//! Whatever the program does, the phase ends with a report and exit code 0; what the report says of
+//! work and cost is the program's claim.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::guard_credentials;
+use crate::adapters::confinement::{self, Level};
+use crate::adapters::local::phase_process::SUPERVISOR_VARIABLE;
+use crate::adapters::run_directory::{
+    AGENT_HOME, AGENT_OUTPUT, AGENT_REPORT, AGENT_TMP, AGENT_TRANSCRIPT, RunDirectory, SYSTEM_PROMPT, TASK,
+};
+use crate::adapters::supervised_process::{Limits, Supervised};
+use crate::adapters::transcript::Transcript;
+use crate::cli::RunAgentArgs;
+use crate::domain::mask::Mask;
+use crate::domain::phase::AgentReport;
+use crate::domain::result::FailureClass;
+use crate::domain::run_plan::RunPlan;
+use crate::domain::runtime::lines::Lines;
+use crate::domain::runtime::{
+    DISK_LIMIT, FILE_LIMIT, Invocation, Places, Reading, Stream, TRANSCRIPT_LIMIT, invocation, not_started,
+};
+use crate::error::{Exit, UserError};
+use crate::output;
+
+/// Where programs are looked for when nobody says.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Carries the phase out.
+pub async fn run(args: &RunAgentArgs) -> anyhow::Result<Exit> {
+    guard_credentials();
+    let stop = stop_signal()?;
+    let root = std::path::absolute(&args.phase.run_dir).context("find the run's directory")?;
+    let directory = RunDirectory::new(root);
+    let plan = directory.plan()?;
+    let credentials = credentials(&plan);
+    let mask = Mask::new(credentials.iter().map(|(_, value)| value.as_str()));
+    let mut report = carry_out(&directory, &plan, &credentials, &mask, args.contained, stop).await?;
+    report.reason = mask.text(&report.reason);
+    directory.write(AGENT_REPORT, &report)?;
+    output::say(&format!("agent: {}", report.reason));
+    Ok(Exit::Handled)
+}
+
+async fn carry_out(
+    directory: &RunDirectory,
+    plan: &RunPlan,
+    credentials: &[(String, String)],
+    mask: &Mask,
+    contained: bool,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<AgentReport> {
+    let places = places(directory)?;
+    let task = std::fs::read_to_string(&places.task).with_context(|| format!("read {}", places.task))?;
+    let invocation = invocation(plan, &places, &task);
+    if let Some(report) = missing_credentials(plan, credentials) {
+        return Ok(report);
+    }
+    let path =
+        std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
+    let Some(program) = find_program(&invocation.program, &path, &directory.workspace()) else {
+        return Ok(missing_program(&invocation));
+    };
+    let level = if contained { Level::None } else { confinement::level() };
+    if !contained {
+        output::say(&format!("agent: {level}"));
+    }
+    let mut command = confined_command(directory, &program, level, contained);
+    command.args(&invocation.arguments).env("PATH", &path).envs(invocation.environment(credentials));
+    let supervised = Supervised {
+        command,
+        input: invocation.input.into_bytes(),
+        limits: limits(plan),
+        writable: [&places.workspace, &places.home, &places.temporary, &places.output]
+            .map(PathBuf::from)
+            .into(),
+        alone: true,
+    };
+    let mut reading = Reading::new(&plan.runtime);
+    let path = directory.path(AGENT_TRANSCRIPT);
+    let mut transcript = Transcript::create(&path, std::io::stderr(), mask, TRANSCRIPT_LIMIT)?;
+    let (mut out, mut err) = (Lines::default(), Lines::default());
+    let take_in = |stream, piece: &[u8]| {
+        transcript.write(stream, piece);
+        let lines = if stream == Stream::Out { &mut out } else { &mut err };
+        if reading.reads(stream) {
+            lines.feed(piece, |line| reading.line(stream, line));
+        }
+    };
+    let end = supervised.run(take_in, stop).await?;
+    out.finish(|line| reading.line(Stream::Out, line));
+    err.finish(|line| reading.line(Stream::Err, line));
+    transcript.finish();
+    Ok(reading.report(&end))
+}
+
+/// The program, started through `run confine` from this very executable, with an empty environment.
+fn confined_command(
+    directory: &RunDirectory,
+    program: &Path,
+    level: Level,
+    contained: bool,
+) -> std::process::Command {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    std::os::unix::process::CommandExt::arg0(&mut command, "astra-dispatch");
+    command.args(["run", "confine", "--parent", &std::process::id().to_string(), "--level", level.name()]);
+    command.arg("--run-dir").arg(directory.path("")).args(contained.then_some("--contained"));
+    command.arg("--").arg(program).current_dir(directory.workspace()).env_clear();
+    command
+}
+
+/// The memory limit is kept a little below the container's, so that we are the first to notice.
+fn limits(plan: &RunPlan) -> Limits {
+    Limits {
+        time: plan.time_limit(),
+        memory: plan.limits.memory_bytes / 20 * 19,
+        disk: DISK_LIMIT,
+        files: FILE_LIMIT,
+    }
+}
+
+/// Makes the agent's directories afresh and names them.
+fn places(directory: &RunDirectory) -> anyhow::Result<Places> {
+    let workspace = directory.workspace();
+    if !workspace.is_dir() {
+        let remedy = "run the phase prepare first";
+        return Err(UserError::usage("there is no work tree", remedy)
+            .at(workspace.display().to_string())
+            .into());
+    }
+    let text = |path: PathBuf| {
+        path.into_os_string().into_string().map_err(|path| {
+            UserError::usage("the path is not UTF-8", "choose another state directory")
+                .at(path.display().to_string())
+        })
+    };
+    Ok(Places {
+        workspace: text(workspace)?,
+        home: text(directory.fresh(AGENT_HOME)?)?,
+        temporary: text(directory.fresh(AGENT_TMP)?)?,
+        output: text(directory.fresh(AGENT_OUTPUT)?)?,
+        system_prompt: text(directory.path(SYSTEM_PROMPT))?,
+        task: text(directory.path(TASK))?,
+    })
+}
+
+/// The agent's credentials, from this process's environment.
+fn credentials(plan: &RunPlan) -> Vec<(String, String)> {
+    let value = |name: &String| std::env::var(name).ok().filter(|value| !value.is_empty());
+    plan.credential_names.iter().filter_map(|name| value(name).map(|value| (name.clone(), value))).collect()
+}
+
+fn missing_credentials(plan: &RunPlan, credentials: &[(String, String)]) -> Option<AgentReport> {
+    let is_missing = |name: &&String| !credentials.iter().any(|(known, _)| known == *name);
+    let missing: Vec<&str> = plan.credential_names.iter().filter(is_missing).map(String::as_str).collect();
+    (!missing.is_empty()).then(|| {
+        let reason = format!(
+            "The agent's credential is not there: set {} in the agent's vault path, or in the environment when you dispatch locally.",
+            missing.join(", ")
+        );
+        not_started(FailureClass::Credentials, reason)
+    })
+}
+
+/// Another attempt would not find it either: image or machine have to change, so it is the class `task`.
+fn missing_program(invocation: &Invocation) -> AgentReport {
+    let reason =
+        format!("The agent's program `{}` is not in PATH: {}.", invocation.program, invocation.install);
+    not_started(FailureClass::Task, reason)
+}
+
+/// Looks a program up as a shell would; a relative path counts from the work tree.
+fn find_program(name: &str, path: &OsString, workspace: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if name.is_empty() {
+        return None;
+    }
+    if name.contains('/') {
+        return Some(workspace.join(name)).filter(is_program);
+    }
+    std::env::split_paths(path)
+        .filter(|entry| entry.is_absolute())
+        .map(|entry| entry.join(name))
+        .find(is_program)
+}
+
+/// Ready when this phase is told to end, or has lost the supervisor that it was started by.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let supervisor = std::env::var(SUPERVISOR_VARIABLE).ok();
+    if supervisor.is_some() {
+        set_parent_process_death_signal(Some(Signal::TERM)).context("end with the supervisor")?;
+    }
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    let is_lost = supervisor.is_some() && supervisor != parent;
+    Ok(async move {
+        if !is_lost {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+    })
+}
