@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use super::super::name::{AgentName, Role};
 use super::astra::{Settings, check_maxima, read_limits};
-use super::fault::{Findings, Place, Rule, suggestion};
+use super::endpoint::endpoint;
+use super::fault::{Findings, Place, Rule, nearest, suggestion};
 use super::field::Field;
 use super::files::{AccountsFile, AgentFile, CredentialsFile, Kind, NetworkFile, PromptFiles, RuntimeFile};
-use super::values::{self, take, take_list, take_optional};
+use super::forms;
+use super::values::{Problem, take, take_list, take_optional};
 use super::{
     Accounts, Agent, Credentials, ExecutorKind, ModelSettings, Network, Prompt, PromptFile, Runtime,
     RuntimeKind, Status,
@@ -31,8 +33,8 @@ pub(super) struct Context<'a> {
 pub(super) fn agent(file: &AgentFile, context: &Context<'_>, findings: &Findings<'_>) -> Option<Agent> {
     let name = read_name(&file.name, findings);
     let role = read_role(&file.role, context.settings, findings);
-    let description = take(findings, &file.description, values::line);
-    let skills = take_list(findings, file.skills.as_ref(), values::word);
+    let description = take(findings, &file.description, forms::line);
+    let skills = take_list(findings, file.skills.as_ref(), forms::word);
     let max_concurrent_tasks = read_capacity(file.max_concurrent_tasks.as_ref(), findings);
     let repositories = read_repositories(&file.repositories, findings);
     let accounts = file.accounts.get().and_then(|accounts| read_accounts(accounts, findings));
@@ -47,7 +49,7 @@ pub(super) fn agent(file: &AgentFile, context: &Context<'_>, findings: &Findings
         None => Some(Network { ports: vec![DEFAULT_PORT], allow: Vec::new() }),
         Some(field) => field.get().and_then(|network| read_network(network, findings)),
     };
-    let protected_paths = take_list(findings, file.protected_paths.as_ref(), values::pattern);
+    let protected_paths = take_list(findings, file.protected_paths.as_ref(), forms::pattern);
     let status = match &file.status {
         None => Some(Status::Inactive),
         Some(field) => field.get().copied(),
@@ -72,7 +74,7 @@ pub(super) fn agent(file: &AgentFile, context: &Context<'_>, findings: &Findings
 }
 
 fn read_name(field: &Field<String>, findings: &Findings<'_>) -> Option<AgentName> {
-    let name: AgentName = take(findings, field, values::name)?;
+    let name: AgentName = take(findings, field, forms::name)?;
     let expected = format!("agents/{name}.yaml");
     if findings.file != expected {
         findings.error(
@@ -86,19 +88,15 @@ fn read_name(field: &Field<String>, findings: &Findings<'_>) -> Option<AgentName
 }
 
 fn read_role(field: &Field<String>, settings: &Settings, findings: &Findings<'_>) -> Option<Role> {
-    let role: Role = take(findings, field, values::name)?;
     let known = &settings.role_places;
-    if !known.is_empty() && !known.contains_key(&role) {
-        let cause = format!("role `{role}` is not in astra.yaml");
-        findings.error(
-            Rule::UnknownRole,
-            field.at,
-            cause,
-            suggestion(role.as_str(), known.keys().map(Role::as_str)),
-        );
-        return None;
-    }
-    Some(role)
+    take(findings, field, |text| {
+        // Before the form: a look-alike letter is a role that somebody meant.
+        if !known.is_empty() && !known.keys().any(|role| role.as_str() == text) {
+            let cure = suggestion(text, known.keys().map(Role::as_str));
+            return Err(Problem::new(Rule::UnknownRole, format!("role `{text}` is not in astra.yaml"), cure));
+        }
+        forms::name(text)
+    })
 }
 
 fn read_capacity(field: Option<&Field<u32>>, findings: &Findings<'_>) -> Option<u32> {
@@ -117,7 +115,7 @@ fn read_capacity(field: Option<&Field<u32>>, findings: &Findings<'_>) -> Option<
 }
 
 fn read_repositories(field: &Field<Vec<Field<String>>>, findings: &Findings<'_>) -> Option<Vec<String>> {
-    let patterns = take_list(findings, Some(field), values::pattern)?;
+    let patterns = take_list(findings, Some(field), forms::pattern)?;
     if patterns.is_empty() {
         findings.error(
             Rule::NeverChosen,
@@ -131,8 +129,8 @@ fn read_repositories(field: &Field<Vec<Field<String>>>, findings: &Findings<'_>)
 }
 
 fn read_accounts(file: &AccountsFile, findings: &Findings<'_>) -> Option<Accounts> {
-    let github = take(findings, &file.github, values::github_login);
-    let plane = take_optional(findings, file.plane.as_ref(), values::mail);
+    let github = take(findings, &file.github, forms::github_login);
+    let plane = take_optional(findings, file.plane.as_ref(), forms::mail);
     Some(Accounts { github: github?, plane: plane? })
 }
 
@@ -148,14 +146,14 @@ fn read_runtime(
         Kind::ClaudeCode => read_model(file, at, settings, findings).map(RuntimeKind::ClaudeCode),
         Kind::Codex => read_model(file, at, settings, findings).map(RuntimeKind::Codex),
     };
-    let image = take_optional(findings, file.image.as_ref(), values::image);
+    let image = take_optional(findings, file.image.as_ref(), forms::image);
     if settings.executor == Some(ExecutorKind::Kubernetes) && file.image.is_none() {
         let cause = "an agent on a cluster needs an image";
         findings.error(Rule::MissingKey, at, cause, "add `image: name@sha256:…` to `runtime`");
     }
     let uid = read_uid(file.uid.as_ref(), findings);
-    let pull_secret = take_optional(findings, file.pull_secret.as_ref(), values::object_name);
-    let runtime_class = take_optional(findings, file.runtime_class.as_ref(), values::object_name);
+    let pull_secret = take_optional(findings, file.pull_secret.as_ref(), forms::object_name);
+    let runtime_class = take_optional(findings, file.runtime_class.as_ref(), forms::object_name);
     let writable_root = file.writable_root.as_ref().map_or(Some(false), |field| field.get().copied());
     Some(Runtime {
         kind: kind?,
@@ -244,7 +242,7 @@ fn read_model(
     let known = |alias: &str| known_alias(alias, settings);
     let model = take(findings, field, known);
     let models = take_list(findings, file.models.as_ref(), known);
-    let tools = take_list(findings, file.tools.as_ref(), values::line);
+    let tools = take_list(findings, file.tools.as_ref(), forms::line);
     let max_turns = read_positive(file.max_turns.as_ref(), |turns| *turns >= 1, findings);
     let max_cost_usd =
         read_positive(file.max_cost_usd.as_ref(), |cost| cost.is_finite() && *cost > 0.0, findings);
@@ -259,9 +257,14 @@ fn read_model(
     Some(ModelSettings { model, models, max_turns: max_turns?, max_cost_usd: max_cost_usd?, tools: tools? })
 }
 
-fn known_alias(alias: &str, settings: &Settings) -> Result<String, values::Problem> {
+fn known_alias(alias: &str, settings: &Settings) -> Result<String, Problem> {
     match &settings.models {
-        Some(models) if !models.contains_key(alias) => Err(values::Problem::new(
+        Some(models) if models.is_empty() => Err(Problem::new(
+            Rule::UnknownModel,
+            format!("model alias `{alias}` is not in astra.yaml"),
+            format!("add `models: {{{alias}: …}}` to astra.yaml, with the provider's name of the model"),
+        )),
+        Some(models) if !models.contains_key(alias) => Err(Problem::new(
             Rule::UnknownModel,
             format!("model alias `{alias}` is not in astra.yaml"),
             suggestion(alias, models.keys().map(String::as_str)),
@@ -294,38 +297,49 @@ fn read_prompt(file: &PromptFiles, texts: &PromptTexts<'_>, findings: &Findings<
     let load = |path: &str| load_prompt(path, texts);
     let personality = take(findings, &file.personality, load);
     let guardrails = take_list(findings, file.guardrails.as_ref(), load);
-    let context = take_list(findings, file.context.as_ref(), values::words);
+    let context = take_list(findings, file.context.as_ref(), forms::words);
     Some(Prompt { personality: personality?, guardrails: guardrails?, context: context? })
 }
 
-fn load_prompt(path: &str, texts: &PromptTexts<'_>) -> Result<PromptFile, values::Problem> {
-    let path = values::prompt_path(path)?;
+fn load_prompt(path: &str, texts: &PromptTexts<'_>) -> Result<PromptFile, Problem> {
+    let path = forms::prompt_path(path)?;
     match texts.get(path.as_str()) {
         Some(Some(text)) if !text.trim().is_empty() => Ok(PromptFile { path, text: (*text).to_owned() }),
-        Some(Some(_)) => Err(values::Problem::new(
+        Some(Some(_)) => Err(Problem::new(
             Rule::MissingPrompt,
             format!("prompt file `{path}` is empty"),
             "write it, or refer to another one",
         )),
         // Its content is reported where the file is.
-        Some(None) => Err(values::Problem::new(
+        Some(None) => Err(Problem::new(
             Rule::MissingPrompt,
             format!("prompt file `{path}` cannot be read"),
             "see the fault of that file",
         )),
-        None => Err(values::Problem::new(
+        None => Err(Problem::new(
             Rule::MissingPrompt,
             format!("prompt file `{path}` does not exist"),
-            suggestion(&path, texts.keys().copied()),
+            match nearest_prompt(&path, texts) {
+                Some(candidate) => format!("did you mean `{candidate}`?"),
+                None => "write it, or correct the path".to_owned(),
+            },
         )),
     }
+}
+
+/// Compares what follows `prompts/`, which all paths share.
+fn nearest_prompt<'a>(path: &str, texts: &PromptTexts<'a>) -> Option<&'a str> {
+    let own = |path: &str| path.strip_prefix("prompts/").unwrap_or(path).trim_end_matches(".md").to_owned();
+    let names: Vec<(String, &'a str)> = texts.keys().map(|path| (own(path), *path)).collect();
+    let name = nearest(&own(path), names.iter().map(|(name, _)| name.as_str()))?;
+    names.iter().find(|(candidate, _)| candidate == name).map(|(_, path)| *path)
 }
 
 fn read_credentials(file: &CredentialsFile, findings: &Findings<'_>) -> Option<Credentials> {
     // The file's name, which the agent's must be: a faulty name is no way to another's credentials.
     let name = findings.file.trim_start_matches("agents/").trim_end_matches(".yaml");
-    let vault = take(findings, &file.vault, |path| values::vault_path(path, name));
-    let env = take_list(findings, file.env.as_ref(), values::variable);
+    let vault = take(findings, &file.vault, |path| forms::vault_path(path, name));
+    let env = take_list(findings, file.env.as_ref(), forms::variable);
     Some(Credentials { vault: vault?, env: env? })
 }
 
@@ -354,7 +368,7 @@ fn read_network(file: &NetworkFile, findings: &Findings<'_>) -> Option<Network> 
             field.get().and_then(|ports| ports.iter().map(|port| read_port(port, findings)).collect())
         }
     };
-    let allow = take_list(findings, file.allow.as_ref(), values::endpoint);
+    let allow = take_list(findings, file.allow.as_ref(), endpoint);
     Some(Network { ports: ports?, allow: allow? })
 }
 

@@ -9,7 +9,8 @@ use super::field::{Entries, Field};
 use super::files::{
     AstraFile, KubernetesFile, LimitsFile, PlaneFile, ProjectFile, RoleFile, RunLogFile, StatesFile,
 };
-use super::values::{self, Problem, take, take_list, take_optional};
+use super::forms;
+use super::values::{Problem, take, take_list, take_optional};
 use super::{ExecutorKind, Kubernetes, LabelMode, Limits, Plane, Project, RoleSettings, RunLog, States};
 
 /// The one version of the registry's format.
@@ -111,9 +112,9 @@ fn check_version(version: &Field<u32>, findings: &Findings<'_>) {
 }
 
 fn read_plane(file: &PlaneFile, findings: &Findings<'_>) -> Option<Plane> {
-    let url = take(findings, &file.url, values::url);
-    let workspace = take(findings, &file.workspace, values::slug);
-    let workspace_id = take_optional(findings, file.workspace_id.as_ref(), values::uuid);
+    let url = take(findings, &file.url, forms::url);
+    let workspace = take(findings, &file.workspace, forms::slug);
+    let workspace_id = take_optional(findings, file.workspace_id.as_ref(), forms::uuid);
     Some(Plane { url: url?, workspace: workspace?, workspace_id: workspace_id? })
 }
 
@@ -157,11 +158,11 @@ fn duplicate(findings: &Findings<'_>, field: &Field<String>, what: &str, value: 
 }
 
 fn read_project(file: &ProjectFile, findings: &Findings<'_>) -> Option<Project> {
-    let id = take(findings, &file.id, values::uuid);
-    let identifier = take(findings, &file.identifier, values::identifier);
-    let repository = take(findings, &file.repository, values::name);
-    let base = take(findings, &file.base, values::name);
-    let skills = take_list(findings, file.skills.as_ref(), values::word);
+    let id = take(findings, &file.id, forms::uuid);
+    let identifier = take(findings, &file.identifier, forms::identifier);
+    let repository = take(findings, &file.repository, forms::name);
+    let base = take(findings, &file.base, forms::name);
+    let skills = take_list(findings, file.skills.as_ref(), forms::word);
     Some(Project {
         id: ProjectId(id?),
         identifier: identifier?,
@@ -184,10 +185,10 @@ fn read_roles(
     let mut complete = true;
     let mut roles = BTreeMap::new();
     for (key, field) in &entries.0 {
-        let role = take(findings, key, values::name::<Role>);
+        let role = take(findings, key, forms::name::<Role>);
         let settings = field.get().and_then(|file| {
-            let description = take(findings, &file.description, values::line);
-            let examples = take_list(findings, file.examples.as_ref(), values::line);
+            let description = take(findings, &file.description, forms::line);
+            let examples = take_list(findings, file.examples.as_ref(), forms::line);
             Some(RoleSettings { description: description?, examples: examples? })
         });
         if let Some(role) = &role {
@@ -205,8 +206,8 @@ fn read_models(entries: &Entries<String>, findings: &Findings<'_>) -> Option<BTr
     let mut complete = true;
     let mut models = BTreeMap::new();
     for (key, value) in &entries.0 {
-        let alias = take(findings, key, values::word);
-        match (alias, take(findings, value, values::line)) {
+        let alias = take(findings, key, forms::word);
+        match (alias, take(findings, value, forms::line)) {
             (Some(alias), Some(model)) => drop(models.insert(alias, model)),
             _ => complete = false,
         }
@@ -219,9 +220,9 @@ fn no_states() -> States {
 }
 
 fn read_states(file: &StatesFile, findings: &Findings<'_>) -> Option<States> {
-    let started = take_optional(findings, file.started.as_ref(), values::line);
-    let review = take_optional(findings, file.review.as_ref(), values::line);
-    let failed = take_optional(findings, file.failed.as_ref(), values::line);
+    let started = take_optional(findings, file.started.as_ref(), forms::line);
+    let review = take_optional(findings, file.review.as_ref(), forms::line);
+    let failed = take_optional(findings, file.failed.as_ref(), forms::line);
     Some(States { started: started?, review: review?, failed: failed? })
 }
 
@@ -237,10 +238,10 @@ fn check_attempts(field: &Field<u32>, findings: &Findings<'_>) -> Option<u32> {
 
 /// Limits, with those of `base` where nothing is said.
 pub(super) fn read_limits(file: &LimitsFile, base: &Limits, findings: &Findings<'_>) -> Option<Limits> {
-    let cpu = take_optional(findings, file.cpu.as_ref(), values::cpu);
-    let memory = take_optional(findings, file.memory.as_ref(), values::memory);
-    let time = take_optional(findings, file.time.as_ref(), values::duration);
-    let pending = take_optional(findings, file.pending.as_ref(), values::duration);
+    let cpu = take_optional(findings, file.cpu.as_ref(), forms::cpu);
+    let memory = take_optional(findings, file.memory.as_ref(), forms::memory);
+    let time = take_optional(findings, file.time.as_ref(), forms::duration);
+    let pending = take_optional(findings, file.pending.as_ref(), forms::duration);
     let (cpu, cpu_millis) = cpu?.unwrap_or_else(|| (base.cpu.clone(), base.cpu_millis));
     let (memory, memory_bytes) = memory?.unwrap_or_else(|| (base.memory.clone(), base.memory_bytes));
     Some(Limits {
@@ -280,9 +281,9 @@ fn default_kubernetes() -> Kubernetes {
 }
 
 fn read_kubernetes(file: &KubernetesFile, findings: &Findings<'_>) -> Option<Kubernetes> {
-    let context = take_optional(findings, file.context.as_ref(), values::line);
-    let namespace = take_optional(findings, file.system_namespace.as_ref(), values::namespace);
-    let image = take_optional(findings, file.image.as_ref(), values::image);
+    let context = take_optional(findings, file.context.as_ref(), forms::line);
+    let namespace = take_optional(findings, file.system_namespace.as_ref(), forms::namespace);
+    let image = take_optional(findings, file.image.as_ref(), forms::image);
     let system_namespace = namespace?.unwrap_or_else(|| default_kubernetes().system_namespace);
     if system_namespace.starts_with("agent-") {
         let at = file.system_namespace.as_ref().map_or(Place::TOP, |field| field.at);
@@ -298,7 +299,7 @@ fn default_run_log() -> RunLog {
 }
 
 fn read_run_log(file: &RunLogFile, findings: &Findings<'_>) -> Option<RunLog> {
-    let repository = take_optional(findings, file.repository.as_ref(), values::name);
+    let repository = take_optional(findings, file.repository.as_ref(), forms::name);
     let public = section(file.public.as_ref(), || false, |public| Some(*public));
     Some(RunLog { repository: repository?, public: public? })
 }
@@ -320,20 +321,20 @@ pub(super) fn check_maxima(file: &LimitsFile, maxima: &Limits, findings: &Findin
     }
     check(
         &file.cpu,
-        &|text| above(values::cpu(text).map(|cpu| cpu.1), &maxima.cpu_millis),
+        &|text| above(forms::cpu(text).map(|cpu| cpu.1), &maxima.cpu_millis),
         "CPU",
         maxima.cpu.clone(),
     );
     check(
         &file.memory,
-        &|text| above(values::memory(text).map(|memory| memory.1), &maxima.memory_bytes),
+        &|text| above(forms::memory(text).map(|memory| memory.1), &maxima.memory_bytes),
         "memory",
         maxima.memory.clone(),
     );
-    check(&file.time, &|text| above(values::duration(text), &maxima.time), "time", show(maxima.time));
+    check(&file.time, &|text| above(forms::duration(text), &maxima.time), "time", show(maxima.time));
     check(
         &file.pending,
-        &|text| above(values::duration(text), &maxima.pending),
+        &|text| above(forms::duration(text), &maxima.pending),
         "a pending limit",
         show(maxima.pending),
     );

@@ -190,26 +190,31 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// `; did you mean …?`-like cure: the nearest of `known`, else the list of them.
+/// What cures a word that is not among `known`: the nearest of them, else the list of all.
 pub(super) fn suggestion<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    /// Below this similarity a suggestion confuses more than it helps.
-    const SIMILAR: f64 = 0.75;
     let known: Vec<&str> = known.into_iter().collect();
-    let lower = wrong.to_lowercase();
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), *candidate))
-        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));
-    match nearest {
-        Some((similarity, candidate)) if similarity >= SIMILAR => format!("did you mean `{candidate}`?"),
-        Some(_) => format!("use one of {}", quoted_list(&known)),
-        None => "there is none to choose from".to_owned(),
+    match nearest(wrong, known.iter().copied()) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
+        None => format!("use one of {}", quoted_list(&known)),
     }
 }
 
-/// `` `a`, `b` and `c` ``, cut after a dozen.
+/// The one of `known` that somebody may have meant.
+pub(super) fn nearest<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    /// Below this similarity a suggestion confuses more than it helps.
+    const SIMILAR: f64 = 0.75;
+    let lower = wrong.to_lowercase();
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `` `a`, `b` and `c` ``, cut after the first fifteen.
 pub(super) fn quoted_list(items: &[&str]) -> String {
-    const MOST: usize = 12;
+    const MOST: usize = 15;
     let mut text = String::new();
     for (index, item) in items.iter().take(MOST).enumerate() {
         let separator = match index {

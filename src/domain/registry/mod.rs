@@ -3,12 +3,15 @@
 
 mod agent;
 mod astra;
+mod endpoint;
 mod fault;
 mod field;
 mod files;
+mod forms;
 mod parse;
 mod reader;
 mod schema;
+mod template;
 mod values;
 mod yaml;
 
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use fault::{Fault, Place, Rule, Severity};
 pub use parse::{Content, Parsed, SourceFile, Sources, parse};
 pub use schema::{agent_schema, astra_schema};
+pub use template::{NewFile, new_agent};
 
 use super::name::{AgentName, Branch, ProjectId, Repository, Role};
 

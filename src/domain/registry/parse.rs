@@ -125,8 +125,8 @@ pub fn parse(sources: &Sources) -> Result<Parsed, Vec<Fault>> {
     let findings = Findings::new(ASTRA);
     let settings = read_settings(&texts, &findings);
     let context = Context { settings: &settings, prompts: &prompts };
-    let mut listed = read_agents(&texts, &context, &mut faults);
-    check_accounts(&mut listed);
+    let listed = read_agents(&texts, &context, &mut faults);
+    check_accounts(&listed);
     check_repositories(&listed, &settings);
     // Nobody knows what a faulty agent is employed for and which prompts it uses.
     let unread = |fault: &Fault| fault.severity == Severity::Error && fault.file.starts_with(AGENTS);
@@ -178,7 +178,8 @@ fn text_of<'a>(file: &'a SourceFile, findings: &Findings<'_>) -> Option<&'a str>
         Content::Bytes(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => Some(text),
             Err(error) => {
-                let cause = format!("byte {} is not UTF-8", error.valid_up_to());
+                let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+                let cause = format!("line {line} has bytes that are not UTF-8");
                 findings.of_file(Rule::Files, cause, "save the file as UTF-8");
                 None
             }
@@ -250,10 +251,15 @@ fn read_agents<'a>(
     listed
 }
 
-/// Names and accounts belong to one agent each; the first file keeps them.
-fn check_accounts(listed: &mut [Listed<'_>]) {
+/// Names and accounts belong to one agent each; the first file that is named after its agent keeps them.
+fn check_accounts(listed: &[Listed<'_>]) {
+    let named_after = |entry: &&Listed<'_>| {
+        let name = entry.file.name.get().map_or("", String::as_str);
+        entry.findings.file == format!("{AGENTS}{name}.yaml")
+    };
+    let (named, misnamed): (Vec<_>, Vec<_>) = listed.iter().partition(named_after);
     let mut owners: BTreeMap<(&str, String), String> = BTreeMap::new();
-    for Listed { file, findings, .. } in listed {
+    for Listed { file, findings, .. } in named.into_iter().chain(misnamed) {
         let accounts = file.accounts.get();
         let claims = [
             ("agent name", Some(&file.name)),

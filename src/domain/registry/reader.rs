@@ -10,7 +10,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::fault::{Findings, Place, Rule, quoted_list, suggestion};
+use super::fault::{Findings, Place, Rule, nearest, quoted_list, suggestion};
 use super::field::FIELD;
 use super::yaml::{Key, Node, Value};
 
@@ -209,7 +209,11 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
             let cause = format!("unknown key `{}`{within}", key.text);
             let unused =
                 fields.iter().copied().filter(|field| !entries.iter().any(|(key, _)| key.text == *field));
-            self.findings.error(Rule::UnknownKey, key.at, cause, suggestion(&key.text, unused));
+            let cure = match nearest(&key.text, unused) {
+                Some(field) => format!("did you mean `{field}`?"),
+                None => format!("remove it; known are {}", quoted_list(fields)),
+            };
+            self.findings.error(Rule::UnknownKey, key.at, cause, cure);
         }
         let result =
             visitor.visit_map(KnownKeys { reader: self, entries, fields: fields.iter(), current: None });

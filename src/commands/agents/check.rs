@@ -1,0 +1,46 @@
+//! `agents check`: every fault of the registry, in one go.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use super::fault_report::{self, Checked};
+use crate::adapters::registry_files;
+use crate::cli::{AgentsCheckArgs, CheckFormat};
+use crate::domain::registry::parse;
+use crate::error::Exit;
+use crate::output;
+
+pub(super) fn run(args: &AgentsCheckArgs) -> anyhow::Result<Exit> {
+    let sources = registry_files::read(&args.registry.registry)?;
+    let outcome = parse(&sources);
+    let (registry, faults) = match &outcome {
+        Ok(parsed) => (Some(&parsed.registry), &parsed.warnings),
+        Err(faults) => (None, faults),
+    };
+    let checked = Checked { directory: &shown(&args.registry.registry), sources: &sources, registry, faults };
+    match args.format.unwrap_or_else(default_format) {
+        CheckFormat::Text => output::result(&fault_report::text(&checked, may_colour()))?,
+        CheckFormat::Json => output::json(&fault_report::json(&checked))?,
+        CheckFormat::Github => output::result(&fault_report::github(&checked))?,
+    }
+    Ok(if registry.is_some() { Exit::Handled } else { Exit::Usage })
+}
+
+fn default_format() -> CheckFormat {
+    let in_actions = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+    if in_actions { CheckFormat::Github } else { CheckFormat::Text }
+}
+
+fn may_colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The registry's directory as reports show it: below the working directory where it is, since
+/// annotations count from there.
+fn shown(directory: &Path) -> PathBuf {
+    std::env::current_dir()
+        .ok()
+        .and_then(|current| directory.strip_prefix(current).ok())
+        .unwrap_or(directory)
+        .to_owned()
+}

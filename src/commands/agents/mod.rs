@@ -1,0 +1,32 @@
+//! The workforce: checked, listed and added to.
+
+mod check;
+mod fault_report;
+mod list;
+mod new;
+
+use crate::cli::{AgentsCommand, AgentsSchemaArgs, SchemaOf};
+use crate::domain::registry::{agent_schema, astra_schema};
+use crate::error::{Exit, UserError};
+use crate::output;
+
+/// Carries out a command of `agents`.
+pub(super) fn run(command: &AgentsCommand) -> anyhow::Result<Exit> {
+    match command {
+        AgentsCommand::Check(args) => check::run(args),
+        AgentsCommand::List(args) => list::run(args),
+        AgentsCommand::New(args) => new::run(args),
+        AgentsCommand::Schema(args) => schema(args),
+        other @ AgentsCommand::Prompt(_) => {
+            Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into())
+        }
+    }
+}
+
+fn schema(args: &AgentsSchemaArgs) -> anyhow::Result<Exit> {
+    output::json(&match args.of {
+        SchemaOf::Astra => astra_schema(),
+        SchemaOf::Agent => agent_schema(),
+    })?;
+    Ok(Exit::Handled)
+}
