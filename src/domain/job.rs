@@ -62,7 +62,12 @@ impl Job {
         JobRef { namespace: self.namespace.clone(), run: self.run.clone(), uid: self.uid.clone() }
     }
 
-    /// Who and what it was created for.
+    /// Why it brought no result of its own, if that is so.
+    pub fn failure_class(&self) -> Option<FailureClass> {
+        self.end.as_ref()?.failure.as_ref().map(|failure| failure.class)
+    }
+
+    /// The item that it works for.
     pub fn item_ref(&self) -> ItemRef {
         ItemRef { project: self.project, item: self.item }
     }

@@ -11,6 +11,7 @@ use crate::domain::name::RunId;
 use crate::domain::pass::{ItemRead, LedgerRead, Listing, NewJob, Version};
 use crate::domain::work_item::ItemRef;
 
+pub mod drive;
 pub mod memory;
 
 /// Why a store did not do what it was asked.

@@ -121,6 +121,7 @@ fn item(metadata: &ObjectMeta) -> Result<(ProjectId, ItemId), String> {
 pub fn orphan(metadata: &ObjectMeta) -> Option<OrphanPod> {
     Some(OrphanPod {
         job_uid: label(metadata, LABEL_CONTROLLER_UID).ok()?.to_owned(),
+        run: label(metadata, LABEL_RUN).ok()?.parse().ok()?,
         item: item(metadata).ok()?.1,
         agent: label(metadata, LABEL_AGENT).ok()?.parse().ok()?,
     })

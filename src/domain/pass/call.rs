@@ -120,6 +120,16 @@ pub enum Response {
     Failed(String),
 }
 
+impl Response {
+    /// What it says, where it is not the answer that was hoped for.
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Failed(why) | Self::Refused(why) | Self::LedgerBroken(why) => why,
+            other => format!("an answer to another question: {other:?}"),
+        }
+    }
+}
+
 /// Which state of the ledger was read; compared, never ordered. `None`: there was no ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Version(pub Option<String>);
@@ -149,6 +159,8 @@ pub struct Listing {
 pub struct OrphanPod {
     /// The UID of the Job that it belonged to.
     pub job_uid: String,
+    /// The run.
+    pub run: RunId,
     /// The work item that it is for.
     pub item: ItemId,
     /// The agent.

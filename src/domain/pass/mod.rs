@@ -14,9 +14,22 @@
 //! a slow or revived dispatcher harmless.
 
 mod call;
+mod candidates;
+mod edit;
+mod fingerprint;
+mod machine;
+mod observed;
+mod plan;
+mod publication;
+mod report;
+mod start_write;
 mod timing;
 
 pub use call::{
     Hint, ItemRead, LedgerRead, Listing, NewJob, OrphanPod, Request, Response, StateTarget, Step, Version,
 };
+pub use machine::{Pass, PassInput, PassStep};
+pub use publication::{Moves, Publication, PublicationEnd};
+pub use report::{PassEnd, PassReport, StopOutcome, Subject, TaskOutcome};
+pub use start_write::{StartWrite, StartWriteEnd};
 pub use timing::{CLAIM_USE, SEND_WITHIN, Timing, WRITE_TIMEOUT};
