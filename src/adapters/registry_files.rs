@@ -120,15 +120,23 @@ fn commit_time(directory: &Path) -> i64 {
         .unwrap_or(0)
 }
 
-/// Output of a Git command that only reads. Configuration that could start programs is switched off.
+/// Output of a Git command that only reads. Not [`super::git`]: this is a person's checkout, where their
+/// own configuration counts (`safe.directory`), but for what could start programs.
 fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(directory)
         .args(["-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "--no-optional-locks"])
         .args(arguments)
+        // Set where this runs in a hook; they would point to another repository or index.
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_WORK_TREE")
+        .env_remove("GIT_INDEX_FILE")
         .stdin(Stdio::null())
         .output()
         .ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

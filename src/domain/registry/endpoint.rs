@@ -58,3 +58,6 @@ fn masked(bits: u128, width: u8, length: u8) -> u128 {
     let rest = u32::from(width - length);
     bits.checked_shr(rest).and_then(|high| high.checked_shl(rest)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,3 +308,6 @@ pub(super) fn variable(text: &str) -> Form<String> {
     }
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use super::field::Field;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) rule: Rule,
-    cause: String,
-    cure: String,
+    pub(super) cause: String,
+    pub(super) cure: String,
 }
 
 impl Problem {
