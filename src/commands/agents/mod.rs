@@ -4,10 +4,11 @@ mod check;
 mod fault_report;
 mod list;
 mod new;
+mod prompt;
 
 use crate::cli::{AgentsCommand, AgentsSchemaArgs, SchemaOf};
 use crate::domain::registry::{agent_schema, astra_schema};
-use crate::error::{Exit, UserError};
+use crate::error::Exit;
 use crate::output;
 
 /// Carries out a command of `agents`.
@@ -17,9 +18,7 @@ pub(super) fn run(command: &AgentsCommand) -> anyhow::Result<Exit> {
         AgentsCommand::List(args) => list::run(args),
         AgentsCommand::New(args) => new::run(args),
         AgentsCommand::Schema(args) => schema(args),
-        other @ AgentsCommand::Prompt(_) => {
-            Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into())
-        }
+        AgentsCommand::Prompt(args) => prompt::run(args),
     }
 }
 

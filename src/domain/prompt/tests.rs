@@ -159,3 +159,18 @@ proptest! {
         prop_assert_eq!(prompt.text.matches(FENCE).count(), 3);
     }
 }
+
+#[test]
+fn without_a_task_the_prompt_says_all_but_the_tasks_facts() {
+    let (agent, registry) = (agent("coder"), registry());
+    let with = system_prompt(&agent, &task("coder", "t", ""), &registry);
+    let line = "- Task: AST-1 in astra/api, branch main\n";
+    assert!(with.contains(line));
+    assert_eq!(with.replace(line, ""), standing_prompt(&agent, &registry));
+}
+
+#[test]
+fn markers_are_long_whatever_is_drawn() {
+    assert_eq!(fence(0), "0".repeat(32));
+    assert_eq!(fence(u128::MAX), "f".repeat(32));
+}
