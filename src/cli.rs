@@ -276,6 +276,8 @@ pub enum CheckFormat {
     Json,
     /// GitHub annotations
     Github,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
 }
 
 /// Options of `agents check`.

@@ -75,9 +75,32 @@ fn each_fault_is_reported_with_place_cause_and_cure() {
 fn the_sample_is_clean_in_every_format() {
     let directory = tempfile::tempdir().unwrap();
     sample_in(directory.path());
-    for format in ["text", "json", "github"] {
+    for format in ["text", "json", "github", "sarif"] {
         let output = program(directory.path(), &["agents", "check", "--format", format]);
         assert_eq!(output.status.code(), Some(0), "{format}");
+    }
+}
+
+/// The schema is that of OASIS, draft 2.1.0, as the crate serde-sarif ships it.
+#[test]
+fn sarif_keeps_to_its_schema() {
+    let schema = fs::read_to_string(fixtures().join("sarif/sarif-schema-2.1.0.json")).unwrap();
+    let mut schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    // Its pattern is no regular expression (an unopened bracket), and we write no language.
+    for object in ["run", "toolComponent"] {
+        schema["definitions"][object]["properties"]["language"].as_object_mut().unwrap().remove("pattern");
+    }
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for case in ["several-files-at-once", "wrong-types", "not-utf-8", "unused-prompt"] {
+        let directory = tempfile::tempdir().unwrap();
+        copy(&fixtures().join("registry-faults").join(case), &sample_in(directory.path()));
+        let output = program(directory.path(), &["agents", "check", "--format", "sarif"]);
+        let log: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        schema.validate(&log).unwrap();
+        assert!(!log["runs"][0]["results"].as_array().unwrap().is_empty(), "{case}");
+        if case == "several-files-at-once" {
+            insta::assert_snapshot!("sarif", String::from_utf8(output.stdout).unwrap());
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::fault_report::{self, Checked};
+use super::sarif;
 use crate::adapters::registry_files;
 use crate::cli::{AgentsCheckArgs, CheckFormat};
 use crate::domain::registry::parse;
@@ -21,6 +22,7 @@ pub(super) fn run(args: &AgentsCheckArgs) -> anyhow::Result<Exit> {
     match args.format.unwrap_or_else(default_format) {
         CheckFormat::Text => output::result(&fault_report::text(&checked, may_colour()))?,
         CheckFormat::Json => output::json(&fault_report::json(&checked))?,
+        CheckFormat::Sarif => output::json(&sarif::log(&checked))?,
         CheckFormat::Github => output::result(&fault_report::github(&checked))?,
     }
     Ok(if registry.is_some() { Exit::Handled } else { Exit::Usage })

@@ -21,7 +21,7 @@ pub(super) struct Checked<'a> {
 }
 
 impl Checked<'_> {
-    fn path(&self, fault: &Fault) -> String {
+    pub(super) fn path(&self, fault: &Fault) -> String {
         escape::terminal(&self.directory.join(&fault.file).display().to_string()).into_owned()
     }
 

@@ -5,6 +5,7 @@ mod fault_report;
 mod list;
 mod new;
 mod prompt;
+mod sarif;
 
 use crate::cli::{AgentsCommand, AgentsSchemaArgs, SchemaOf};
 use crate::domain::registry::{agent_schema, astra_schema};

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
 
 use super::{ScorePart, SkillSource, fnv1a};
 use crate::domain::name::Repository;
-use crate::domain::registry::{Agent, Registry};
+use crate::domain::registry::{Agent, Registry, repository_glob};
 use crate::domain::task::Task;
 
 /// Start value of FNV-1a, 64 bits.
@@ -76,9 +76,7 @@ impl Workforce {
             for pattern in &agent.repositories {
                 if let Some(&place) = patterns.get(pattern.as_str()) {
                     member.patterns.push(place);
-                } else if let Ok(glob) =
-                    GlobBuilder::new(pattern).literal_separator(true).case_insensitive(true).build()
-                {
+                } else if let Ok(glob) = repository_glob(pattern) {
                     globs.add(glob);
                     patterns.insert(pattern, places);
                     member.patterns.push(places);

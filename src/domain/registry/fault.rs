@@ -87,29 +87,40 @@ pub enum Rule {
 impl Rule {
     /// The rule's stable name, e.g. `unknown-key`.
     pub fn name(self) -> &'static str {
+        self.describe().0
+    }
+
+    /// What holds where the rule is kept.
+    pub fn promise(self) -> &'static str {
+        self.describe().1
+    }
+
+    fn describe(self) -> (&'static str, &'static str) {
         match self {
-            Self::Files => "files",
-            Self::Syntax => "syntax",
-            Self::UnknownKey => "unknown-key",
-            Self::DuplicateKey => "duplicate-key",
-            Self::MissingKey => "missing-key",
-            Self::WrongType => "wrong-type",
-            Self::InvalidValue => "invalid-value",
-            Self::Version => "version",
-            Self::FileName => "file-name",
-            Self::Duplicate => "duplicate",
-            Self::UnknownRole => "unknown-role",
-            Self::UnknownModel => "unknown-model",
-            Self::LimitTooHigh => "limit-too-high",
-            Self::RunTooLong => "run-too-long",
-            Self::UnmatchedRepository => "unmatched-repository",
-            Self::NeverChosen => "never-chosen",
-            Self::MissingPrompt => "missing-prompt",
-            Self::PathEscapes => "path-escapes",
-            Self::VaultPath => "vault-path",
-            Self::ForbiddenVariable => "forbidden-variable",
-            Self::UnpinnedImage => "unpinned-image",
-            Self::Unused => "unused",
+            Self::Files => ("files", "Files are there, readable, of a sensible size and no links"),
+            Self::Syntax => ("syntax", "Files are YAML, without anchors, aliases, tags and second documents"),
+            Self::UnknownKey => ("unknown-key", "Only keys that mean something"),
+            Self::DuplicateKey => ("duplicate-key", "Each key once"),
+            Self::MissingKey => ("missing-key", "All keys that are needed"),
+            Self::WrongType => ("wrong-type", "The kind of value that a key takes"),
+            Self::InvalidValue => ("invalid-value", "A value that has the right form"),
+            Self::Version => ("version", "A version that this program reads"),
+            Self::FileName => ("file-name", "An agent's file is named after the agent"),
+            Self::Duplicate => ("duplicate", "What must be unique is unique"),
+            Self::UnknownRole => ("unknown-role", "Roles are those of astra.yaml"),
+            Self::UnknownModel => ("unknown-model", "Model aliases are those of astra.yaml"),
+            Self::LimitTooHigh => ("limit-too-high", "An agent's limits stay within those of astra.yaml"),
+            Self::RunTooLong => ("run-too-long", "A run ends while its token is good"),
+            Self::UnmatchedRepository => {
+                ("unmatched-repository", "Patterns of repositories match a mapped one")
+            }
+            Self::NeverChosen => ("never-chosen", "Every agent can be chosen for something"),
+            Self::MissingPrompt => ("missing-prompt", "Prompts are there and say something"),
+            Self::PathEscapes => ("path-escapes", "Paths stay inside the registry"),
+            Self::VaultPath => ("vault-path", "An agent reads its own credentials only"),
+            Self::ForbiddenVariable => ("forbidden-variable", "Variables that an agent step may get"),
+            Self::UnpinnedImage => ("unpinned-image", "Images are pinned by digest"),
+            Self::Unused => ("unused", "Nothing lies about unused"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use globset::GlobBuilder;
+use globset::{Glob, GlobBuilder};
 use jiff::SignedDuration;
 use kube_quantity::ParsedQuantity;
 
@@ -185,6 +185,12 @@ pub(super) fn image(text: &str) -> Form<String> {
         format!("image `{text}` is not pinned by digest"),
         "write `name@sha256:…` with the 64 digits that the registry shows for the image",
     ))
+}
+
+/// What a pattern of repositories means, for everybody who asks: `*` stays within one part, and GitHub
+/// compares owners and names without regard to case.
+pub fn repository_glob(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).case_insensitive(true).build()
 }
 
 /// A pattern over `owner/name` or paths; `*` stays within one part.

@@ -22,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Fault, Place, Rule, Severity};
+pub use forms::repository_glob;
 pub use parse::{Content, Parsed, SourceFile, Sources, parse};
 pub use schema::{agent_schema, astra_schema};
 pub use template::{NewFile, new_agent};

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{GlobBuilder, GlobMatcher};
 use sha2::{Digest, Sha256};
 
 use super::agent::{Context, PromptTexts, agent};
@@ -10,8 +9,8 @@ use super::astra::{Settings, settings};
 use super::fault::{Fault, Findings, Place, Rule, Severity, quoted_list};
 use super::field::Field;
 use super::files::{AgentFile, AstraFile};
+use super::forms::repository_glob;
 use super::{Agent, Registry, RegistryStamp, Status, reader, yaml};
-use crate::domain::name::Repository;
 
 /// The settings' file.
 const ASTRA: &str = "astra.yaml";
@@ -289,39 +288,35 @@ fn check_accounts(listed: &[Listed<'_>]) {
 /// Each pattern should match a mapped repository; without any, no task can reach the agent.
 fn check_repositories(listed: &[Listed<'_>], settings: &Settings) {
     let Some(projects) = &settings.projects else { return };
-    let mapped: Vec<&Repository> = projects.values().map(|project| &project.repository).collect();
+    let mapped: BTreeSet<String> = projects.values().map(|project| project.repository.to_string()).collect();
+    let known: Vec<&str> = mapped.iter().map(String::as_str).collect();
+    let cure = format!("correct it, or map a project in astra.yaml; mapped: {}", quoted_list(&known));
+    // Most agents share a few patterns, and compiling one takes longer than matching it.
+    let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
     for Listed { file, findings, .. } in listed {
         let Some(fields) = file.repositories.get() else { continue };
-        let unmatched: Vec<(&Field<String>, &str)> = fields
-            .iter()
-            .filter_map(|field| field.get().map(|pattern| (field, pattern.as_str())))
-            .filter(|(_, pattern)| {
-                matcher(pattern).is_some_and(|matcher| !mapped.iter().any(|name| matches(&matcher, name)))
-            })
-            .collect();
+        let mut unmatched = Vec::new();
+        for field in fields {
+            let Some(pattern) = field.get() else { continue };
+            if !*verdicts.entry(pattern).or_insert_with(|| matches_any(pattern, &known)) {
+                unmatched.push((field, pattern));
+            }
+        }
         let never = unmatched.len() == fields.len();
-        let known: Vec<String> = mapped.iter().map(ToString::to_string).collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let consequence = if never { ", so this agent can never be chosen" } else { "" };
         for (field, pattern) in unmatched {
-            let consequence = if never { ", so this agent can never be chosen" } else { "" };
-            findings.error(
-                Rule::UnmatchedRepository,
-                field.at,
-                format!("`{pattern}` matches no repository of the mapped projects{consequence}"),
-                format!("correct it, or map a project in astra.yaml; mapped: {}", quoted_list(&known)),
-            );
+            let cause = format!("`{pattern}` matches no repository of the mapped projects{consequence}");
+            findings.error(Rule::UnmatchedRepository, field.at, cause, &cure);
         }
     }
 }
 
-/// GitHub compares owners and names without regard to case.
-fn matcher(pattern: &str) -> Option<GlobMatcher> {
-    let glob = GlobBuilder::new(pattern).literal_separator(true).case_insensitive(true).build();
-    glob.ok().map(|glob| glob.compile_matcher())
-}
-
-fn matches(matcher: &GlobMatcher, repository: &Repository) -> bool {
-    matcher.is_match(repository.to_string())
+/// A pattern that is none was reported where it is.
+fn matches_any(pattern: &str, repositories: &[&str]) -> bool {
+    repository_glob(pattern).map_or(true, |glob| {
+        let matcher = glob.compile_matcher();
+        repositories.iter().any(|repository| matcher.is_match(repository))
+    })
 }
 
 /// Warns of roles whose tasks would wait for ever.
