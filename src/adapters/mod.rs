@@ -4,6 +4,7 @@ pub mod beneath;
 pub mod confinement;
 pub mod event_file;
 pub mod git;
+pub mod kubernetes;
 pub mod local;
 pub mod process_identity;
 pub mod registry_files;

@@ -46,7 +46,7 @@ impl ItemStates for NoPlane {
 }
 
 /// Runs a pass to its end. An error is one that no other answer could follow: the store is full, or
-/// its ledger cannot be used. The pass may be dropped at any time; a later one goes on from there.
+/// it does not let us at its ledger. The pass may be dropped at any time; a later one goes on from there.
 pub async fn drive<'w>(
     mut pass: Pass<'w>,
     store: &impl Store,
@@ -194,7 +194,11 @@ async fn answer(request: &Request, store: &impl Store, items: &impl Items) -> St
         Ok(response) => Ok(response),
         Err(StoreError::BrokenLedger(why)) => Ok(Response::LedgerBroken(why)),
         Err(StoreError::Unavailable(why)) => Ok(Response::Failed(why)),
-        Err(full @ StoreError::Full(_)) => Err(full),
+        // One namespace may be closed to us; without the ledger nothing goes on.
+        Err(StoreError::Denied(why)) if !matches!(request, Request::ReadLedger | Request::Swap { .. }) => {
+            Ok(Response::Failed(why))
+        }
+        Err(fatal @ (StoreError::Full(_) | StoreError::Denied(_))) => Err(fatal),
     }
 }
 

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The ledger is garbage or of an unknown version; nothing was changed (exit 2).
     #[error("the ledger cannot be used: {0}")]
     BrokenLedger(String),
+    /// It does not let us: no credential, no right, not set up. A person has to mend it (exit 2).
+    #[error("{0}")]
+    Denied(String),
     /// There is no room left; nothing was changed (exit 1).
     #[error("the store is full: {0}")]
     Full(String),

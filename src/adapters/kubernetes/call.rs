@@ -1,0 +1,218 @@
+//! One call to the API server, and what its answer means.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::client::Body;
+use serde::de::DeserializeOwned;
+
+use super::Cluster;
+use crate::adapters::store::StoreError;
+
+/// An unanswered call is given up after this time.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Calls that change nothing, and calls that the server put off (429), are made this often.
+const ATTEMPTS: u32 = 4;
+/// The first pause between them; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause that the server is granted when it asks for one (`Retry-After`).
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Media types of request bodies.
+pub(super) const JSON: &str = "application/json";
+/// RFC 6902.
+pub(super) const JSON_PATCH: &str = "application/json-patch+json";
+
+/// Why a call did not bring what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// 404. The server's time, since "there is none" is an answer, too.
+    #[error("there is no such object")]
+    NotFound(Timestamp),
+    /// 409: it exists already, or was changed since it was read.
+    #[error("{0}")]
+    Conflict(String),
+    /// 410: the continue token of a list is too old.
+    #[error("the list has to be started again")]
+    Gone,
+    /// 401: the cluster does not know us (any more).
+    #[error("{0}")]
+    Unauthorized(String),
+    /// 403: we may not do this, or an admission policy is against it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Any other 4xx: it will be refused again.
+    #[error("{0}")]
+    Invalid(String),
+    /// 429, 5xx, or no answer: it may have been carried out or not.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl CallError {
+    /// Whether the same call can be expected to be refused for ever, for what it asks.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Forbidden(_) | Self::Invalid(_))
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unauthorized(text) => {
+                Self::Denied(format!("the cluster does not accept our credential: {text}"))
+            }
+            CallError::Forbidden(text) => Self::Denied(text),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// A good answer.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// What was asked for.
+    pub value: T,
+    /// The server's time when it answered.
+    pub now: Timestamp,
+    /// Warnings of the server (RFC 9111 `Warning` headers), such as of Pod Security.
+    pub warnings: Vec<String>,
+}
+
+/// A request, kept so that it can be made again.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
+impl Call {
+    pub(super) fn get(path: String) -> Self {
+        Self { method: Method::GET, path, content_type: JSON, body: Vec::new() }
+    }
+
+    pub(super) fn with_json(
+        method: Method,
+        path: String,
+        content_type: &'static str,
+        body: &impl serde::Serialize,
+    ) -> Result<Self, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::Invalid(error.to_string()))?;
+        Ok(Self { method, path, content_type, body })
+    }
+}
+
+impl Cluster {
+    /// Makes a call. Calls that change nothing are repeated where there was no answer; all calls are
+    /// repeated where the server said that it did not carry them out (429).
+    pub(super) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>, CallError> {
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            let (error, asked) = match self.call_once(call).await {
+                Ok(answer) => return Ok(answer),
+                Err((error, asked)) => (error, asked),
+            };
+            let repeatable = match &error {
+                CallError::Unavailable(_) => call.method == Method::GET || asked.is_some(),
+                _ => false,
+            };
+            if !repeatable || attempt >= ATTEMPTS {
+                return Err(error);
+            }
+            log::debug!("{} {}: {error}; trying again", call.method, call.path);
+            tokio::time::sleep(
+                asked.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(0.75 + 0.5 * rand::random::<f64>()),
+            )
+            .await;
+            pause *= 2;
+        }
+        Err(CallError::Unavailable("no attempt was made".to_owned()))
+    }
+
+    /// The error, and the pause that the server asked for where it put the call off.
+    async fn call_once<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> Result<Answer<T>, (CallError, Option<Duration>)> {
+        let silent = |text: String| (CallError::Unavailable(text), None);
+        let request = http::Request::builder()
+            .method(call.method.clone())
+            .uri(&call.path)
+            .header(http::header::ACCEPT, JSON)
+            .header(http::header::CONTENT_TYPE, call.content_type)
+            .body(Body::from(call.body.clone()))
+            .map_err(|error| (CallError::Invalid(error.to_string()), None))?;
+        let exchange = async {
+            let response = self.client.send(request).await.map_err(describe)?;
+            let (head, body) = response.into_parts();
+            let bytes =
+                body.collect_bytes().await.map_err(|error| CallError::Unavailable(error.to_string()))?;
+            Ok((head, bytes))
+        };
+        let (head, bytes) = match tokio::time::timeout(TIMEOUT, exchange).await {
+            Err(_) => return Err(silent(format!("no answer within {} seconds", TIMEOUT.as_secs()))),
+            Ok(Err(error)) => return Err((error, None)),
+            Ok(Ok(answer)) => answer,
+        };
+        let now =
+            date(&head.headers).ok_or_else(|| silent("the answer has no usable Date header".to_owned()))?;
+        if !head.status.is_success() {
+            let asked = (head.status == StatusCode::TOO_MANY_REQUESTS).then(|| retry_after(&head.headers));
+            return Err((refusal(head.status, &bytes, now), asked));
+        }
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            silent(format!("the answer to {} {} cannot be read: {error}", call.method, call.path))
+        })?;
+        Ok(Answer { value, now, warnings: warnings(&head.headers) })
+    }
+}
+
+/// A failure before there was an answer. A credential plugin that fails is no dropped connection.
+fn describe(error: kube::Error) -> CallError {
+    let chain = anyhow::Error::new(error);
+    let text = format!("{chain:#}");
+    match chain.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Auth(_)) => CallError::Unauthorized(text),
+        _ => CallError::Unavailable(text),
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8], now: Timestamp) -> CallError {
+    // Proxies answer with pages of their own; the API server with a Status.
+    let text = serde_json::from_slice::<Status>(body)
+        .ok()
+        .and_then(|status| status.message)
+        .unwrap_or_else(|| format!("HTTP {status}"));
+    match status.as_u16() {
+        401 => CallError::Unauthorized(text),
+        403 => CallError::Forbidden(text),
+        404 => CallError::NotFound(now),
+        409 => CallError::Conflict(text),
+        410 => CallError::Gone,
+        408 | 429 | 500.. => CallError::Unavailable(format!("{text} (HTTP {})", status.as_u16())),
+        _ => CallError::Invalid(text),
+    }
+}
+
+/// The server's clock: `Date: Wed, 25 Nov 2026 10:00:00 GMT`.
+fn date(headers: &http::HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(http::header::DATE)?.to_str().ok()?;
+    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())
+}
+
+fn retry_after(headers: &http::HeaderMap) -> Duration {
+    let seconds = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    seconds.map_or(PAUSE, Duration::from_secs)
+}
+
+/// `299 - "text"` becomes `text`.
+fn warnings(headers: &http::HeaderMap) -> Vec<String> {
+    let texts = headers.get_all(http::header::WARNING).iter().filter_map(|value| value.to_str().ok());
+    texts
+        .map(|text| text.split_once('"').map_or(text, |(_, rest)| rest.trim_end_matches('"')).to_owned())
+        .collect()
+}

@@ -1,0 +1,125 @@
+//! The way to the API server: a kubeconfig, or the pod that we run in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::error::UserError;
+
+/// How long it may take to reach the API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection, and what it is called.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(super) client: kube::Client,
+    /// The kubeconfig context, or `in-cluster`: shown to people.
+    pub context: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Connects as the kubeconfig says (`KUBECONFIG`, else `~/.kube/config`), by the given context
+    /// or the current one; without a kubeconfig, as the pod that this runs in. Nothing is sent yet.
+    pub async fn connect(context: Option<&str>) -> Result<Self, UserError> {
+        if !has_kubeconfig() && context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+            let config =
+                Config::incluster().map_err(|error| unusable(&error, "the pod's service account"))?;
+            return Self::from_config(config, "in-cluster");
+        }
+        let kubeconfig = Kubeconfig::read().map_err(|error| {
+            UserError::usage(
+                format!("there is no way to a cluster: {:#}", anyhow::Error::new(error)),
+                "set KUBECONFIG to a file that `kubectl` can use, or run with --executor local",
+            )
+        })?;
+        Self::from_kubeconfig(kubeconfig, context).await
+    }
+
+    /// Connects as this kubeconfig says.
+    pub async fn from_kubeconfig(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Self, UserError> {
+        let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+        let name =
+            context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone()).ok_or_else(|| {
+                UserError::usage(
+                    "the kubeconfig names no current context",
+                    "set `kubernetes.context` in astra.yaml",
+                )
+            })?;
+        if !known.contains(&name) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(UserError::usage(
+                format!("the kubeconfig has no context {name:?}"),
+                format!("set `kubernetes.context` in astra.yaml to one that it has: {known}"),
+            ));
+        }
+        let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|error| unusable(&error, &format!("context {name:?} of the kubeconfig")))?;
+        Self::from_config(config, &name)
+    }
+
+    /// Connects as this configuration says.
+    pub fn from_config(mut config: Config, context: &str) -> Result<Self, UserError> {
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Whether a call may be made again depends on the call: see `call.rs`.
+        config.default_retry = false;
+        let client = kube::Client::try_from(config)
+            .map_err(|error| unusable(&error, &format!("context {context:?} of the kubeconfig")))?;
+        Ok(Self { client, context: context.to_owned() })
+    }
+}
+
+fn unusable(error: &dyn std::error::Error, place: &str) -> UserError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    UserError::usage(text, "check that `kubectl get namespaces` works with it").at(place)
+}
+
+fn has_kubeconfig() -> bool {
+    let named = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    named || home.is_some_and(|home| home.join(".kube/config").exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: one, context: {cluster: c, user: u}}]
+current-context: one
+"#;
+
+    /// A second TLS provider in the tree would make this panic.
+    #[tokio::test]
+    async fn every_client_can_be_built() {
+        let kubeconfig = Kubeconfig::from_yaml(KUBECONFIG).unwrap();
+        let cluster = Cluster::from_kubeconfig(kubeconfig, None).await.unwrap();
+        assert_eq!(cluster.context, "one");
+    }
+
+    #[tokio::test]
+    async fn a_context_that_is_not_there_is_said() {
+        let kubeconfig = Kubeconfig::from_yaml(KUBECONFIG).unwrap();
+        let error = Cluster::from_kubeconfig(kubeconfig, Some("two")).await.unwrap_err();
+        assert_eq!(error.cause, "the kubeconfig has no context \"two\"");
+        assert!(error.remedy.ends_with(": one"), "{}", error.remedy);
+    }
+}

@@ -1,0 +1,104 @@
+//! What a run on a cluster is made from: the registry, the caller's settings, its credentials.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job as ClusterJob;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::adapters::store::StoreError;
+use crate::domain::kubernetes::job::{JobInput, job};
+use crate::domain::kubernetes::secret::{
+    KEY_DELIVER_SECRETS, KEY_DELIVER_TOKEN, KEY_PLAN, KEY_PREPARE_TOKEN, KEY_SYSTEM_PROMPT, KEY_TASK,
+    agent_credential_key,
+};
+use crate::domain::pass::NewJob;
+use crate::domain::prompt::{system_prompt, task_prompt};
+use crate::domain::registry::{Agent, Registry};
+use crate::domain::run_plan::{RunPlan, Surroundings};
+use crate::domain::secret_scan::SecretPrints;
+
+/// Finds a credential of an agent by the name of its variable.
+pub type CredentialSource = Box<dyn Fn(&Agent, &str) -> Option<SecretString> + Send + Sync>;
+
+/// Makes the manifests of runs.
+pub struct RunMaker {
+    registry: Arc<Registry>,
+    surroundings: Surroundings,
+    credentials: CredentialSource,
+}
+
+impl std::fmt::Debug for RunMaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunMaker").field("surroundings", &self.surroundings).finish_non_exhaustive()
+    }
+}
+
+/// Why a run cannot be made: one sentence for its task.
+pub type Unmakeable = String;
+
+impl RunMaker {
+    /// `credentials` finds an agent's values by the names of their variables.
+    pub fn new(registry: Arc<Registry>, surroundings: Surroundings, credentials: CredentialSource) -> Self {
+        Self { registry, surroundings, credentials }
+    }
+
+    fn agent(&self, new: &NewJob) -> Result<&Agent, Unmakeable> {
+        let agent = self.registry.agents.get(&new.agent);
+        agent.ok_or_else(|| format!("the registry has no agent {}", new.agent))
+    }
+
+    fn plan(&self, new: &NewJob, agent: &Agent) -> RunPlan {
+        RunPlan::new(new.run.clone(), &new.task, agent, &self.registry, &self.surroundings)
+    }
+
+    /// The suspended Job of a run.
+    pub fn job(&self, new: &NewJob) -> Result<ClusterJob, Unmakeable> {
+        let agent = self.agent(new)?;
+        let plan = self.plan(new, agent);
+        let input = JobInput {
+            plan: &plan,
+            item: new.task.item,
+            project: new.task.project,
+            attempt: new.attempt,
+            decision: "[]",
+            runtime: &agent.runtime,
+            image: self.registry.kubernetes.image.as_deref(),
+        };
+        job(&input).map_err(|error| error.to_string())
+    }
+
+    /// The keys and values of a run's Secret.
+    pub fn secret_values(&self, new: &NewJob) -> Result<Vec<(String, Vec<u8>)>, Unmakeable> {
+        let agent = self.agent(new)?;
+        let plan = self.plan(new, agent);
+        let git_token = (self.credentials)(agent, "GITHUB_TOKEN");
+        let mut secrets: Vec<(&str, SecretString)> = Vec::new();
+        for name in &plan.credential_names {
+            let value = (self.credentials)(agent, name)
+                .ok_or_else(|| format!("there is no credential {name} for agent {}", agent.name))?;
+            secrets.push((name, value));
+        }
+        let shown = secrets.iter().map(|(name, value)| (*name, value.expose_secret()));
+        let token = git_token.iter().map(|value| ("GITHUB_TOKEN", value.expose_secret()));
+        let prints = SecretPrints::new(rand::random(), shown.chain(token));
+        let fence = format!("{:032x}", rand::random::<u128>());
+        let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| error.to_string());
+        let mut values = vec![
+            (KEY_PLAN.to_owned(), json(serde_json::to_vec(&plan))?),
+            (KEY_SYSTEM_PROMPT.to_owned(), system_prompt(agent, &new.task, &self.registry).into_bytes()),
+            (KEY_TASK.to_owned(), task_prompt(&new.task, &fence).text.into_bytes()),
+            (KEY_DELIVER_SECRETS.to_owned(), json(serde_json::to_vec(&prints))?),
+        ];
+        let bytes = |value: &SecretString| value.expose_secret().as_bytes().to_vec();
+        values.extend(secrets.iter().map(|(name, value)| (agent_credential_key(name), bytes(value))));
+        for key in [KEY_PREPARE_TOKEN, KEY_DELIVER_TOKEN] {
+            values.extend(git_token.iter().map(|value| (key.to_owned(), bytes(value))));
+        }
+        Ok(values)
+    }
+}
+
+/// A store that was opened to read and stop runs only.
+pub(super) fn no_maker() -> StoreError {
+    StoreError::Denied("this command makes no runs".to_owned())
+}

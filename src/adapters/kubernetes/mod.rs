@@ -1,0 +1,14 @@
+//! Kubernetes: the connection, the calls, and the store whose Jobs are real ones.
+
+pub mod call;
+pub mod connection;
+pub mod jobs;
+pub mod manifests;
+mod patch;
+pub mod store;
+
+pub use connection::Cluster;
+pub use store::KubernetesStore;
+
+#[cfg(test)]
+mod tests;

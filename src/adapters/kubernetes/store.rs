@@ -1,0 +1,369 @@
+//! The store of a cluster: the ledger is a ConfigMap, runs are Jobs.
+
+use std::sync::{Mutex, PoisonError};
+
+use http::Method;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job as ClusterJob;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use super::Cluster;
+use super::call::{Answer, Call, CallError, JSON};
+use super::jobs::{as_run, ended_runs, path};
+use super::manifests::{RunMaker, no_maker};
+use super::patch::JobPatch;
+use crate::adapters::store::{Creation, SecretWrite, Store, StoreError, StoreResult};
+use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobPhase, JobRef};
+use crate::domain::kubernetes::job_state::{has_ended, is_alive};
+use crate::domain::kubernetes::secret::secret;
+use crate::domain::kubernetes::{LEDGER_KEY, LEDGER_NAME, identity};
+use crate::domain::ledger::{LEDGER_VERSION, Ledger};
+use crate::domain::name::RunId;
+use crate::domain::pass::{LedgerRead, Listing, NewJob, Version};
+
+/// How often a change is tried again because the Job was changed in between.
+const TRIES: u32 = 5;
+
+/// The store.
+#[derive(Debug)]
+pub struct KubernetesStore {
+    cluster: Cluster,
+    system_namespace: String,
+    maker: Option<RunMaker>,
+    /// The ConfigMap as it was read: what is swapped in keeps its labels and annotations.
+    ledger: Mutex<Option<ConfigMap>>,
+}
+
+impl KubernetesStore {
+    /// A store on this cluster. Without a `maker` it creates nothing.
+    pub fn new(cluster: Cluster, system_namespace: &str, maker: Option<RunMaker>) -> Self {
+        Self { cluster, system_namespace: system_namespace.to_owned(), maker, ledger: Mutex::new(None) }
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    fn ledger_path(&self) -> StoreResult<String> {
+        Ok(path::<ConfigMap>(&self.system_namespace, Some(LEDGER_NAME))?)
+    }
+
+    async fn get_ledger(&self) -> StoreResult<Answer<ConfigMap>> {
+        let answer = self.cluster.call::<ConfigMap>(&Call::get(self.ledger_path()?)).await;
+        match answer {
+            Err(CallError::NotFound(_)) => Err(StoreError::Denied(format!(
+                "there is no ConfigMap {}/{LEDGER_NAME}: run `astra-dispatch agents provision | kubectl apply -f -`",
+                self.system_namespace
+            ))),
+            other => Ok(other?),
+        }
+    }
+
+    /// Changes a Job: `patch` says how, or that the condition does not hold, by what the Job is now.
+    /// The server checks the same condition once more, in one step with the change.
+    async fn change(
+        &self,
+        job: &JobRef,
+        patch: impl Fn(&ClusterJob, JobPhase) -> Change,
+    ) -> StoreResult<Option<Answer<ClusterJob>>> {
+        for _ in 0..TRIES {
+            let Some(now) = self.this_job(job).await? else { return Ok(None) };
+            let phase = identity::phase(&now.value.metadata);
+            let change = phase.map_or(Change::Missed, |phase| patch(&now.value, phase));
+            let patch = match change {
+                Change::Missed => return Ok(None),
+                Change::AlreadyDone => return Ok(Some(now)),
+                Change::Make(patch) => patch,
+            };
+            match self.cluster.patch_job(job, &patch).await {
+                Ok(changed) => return Ok(Some(changed)),
+                Err(CallError::NotFound(_)) => return Ok(None),
+                // A test failed (422), or the Job was changed at the same moment: look again.
+                Err(CallError::Invalid(text) | CallError::Conflict(text)) => {
+                    log::debug!("Job {}/{}: {text}; looking again", job.namespace, job.run);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Unavailable(format!("Job {}/{} could not be changed", job.namespace, job.run)))
+    }
+
+    /// The Job of this name, if it has this UID.
+    async fn this_job(&self, job: &JobRef) -> StoreResult<Option<Answer<ClusterJob>>> {
+        match self.cluster.job(&job.namespace, &job.run).await {
+            Ok(found) => Ok(Some(found).filter(|found| found.value.metadata.uid.as_ref() == Some(&job.uid))),
+            Err(CallError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A run's Secret goes as soon as it is over. Its owner reference is the second way.
+    async fn drop_secret(&self, job: &JobRef) {
+        match self.cluster.delete::<Secret>(&job.namespace, job.run.as_str(), None).await {
+            Ok(()) | Err(CallError::NotFound(_)) => {}
+            Err(error) => log::warn!("Secret {}/{} could not be deleted: {error}", job.namespace, job.run),
+        }
+    }
+
+    async fn existing(&self, new: &NewJob, conflict: &str) -> StoreResult<Creation> {
+        match self.find_job(&new.namespace, &new.run).await? {
+            (Some(job), _) => Ok(Creation::Exists(Box::new(job))),
+            (None, _) => Err(StoreError::Unavailable(conflict.to_owned())),
+        }
+    }
+}
+
+/// What is to become of a Job.
+enum Change {
+    /// The condition does not hold.
+    Missed,
+    /// Nothing is to be changed.
+    AlreadyDone,
+    /// This.
+    Make(JobPatch),
+}
+
+fn uid(job: &ClusterJob) -> &str {
+    job.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn finalizers(job: &ClusterJob) -> &[String] {
+    job.metadata.finalizers.as_deref().unwrap_or_default()
+}
+
+impl Store for KubernetesStore {
+    async fn read_ledger(&self) -> StoreResult<LedgerRead> {
+        let answer = self.get_ledger().await?;
+        let text = answer.value.data.as_ref().and_then(|data| data.get(LEDGER_KEY));
+        let ledger = match text {
+            None => Ledger::default(),
+            Some(text) => parse_ledger(text).map_err(|fault| {
+                StoreError::BrokenLedger(format!(
+                    "ConfigMap {}/{LEDGER_NAME}: {fault}",
+                    self.system_namespace
+                ))
+            })?,
+        };
+        let version = Version(answer.value.metadata.resource_version.clone());
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.value);
+        Ok(LedgerRead { ledger, version, now: answer.now })
+    }
+
+    async fn swap_ledger(&self, version: &Version, ledger: &Ledger) -> StoreResult<bool> {
+        let read = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut config_map = match read {
+            Some(read) if read.metadata.resource_version == version.0 => read,
+            _ => self.get_ledger().await?.value,
+        };
+        if config_map.metadata.resource_version != version.0 {
+            return Ok(false);
+        }
+        let text = serde_json::to_string(ledger)
+            .map_err(|error| StoreError::BrokenLedger(format!("it cannot be written: {error}")))?;
+        config_map.metadata.managed_fields = None;
+        config_map.data.get_or_insert_default().insert(LEDGER_KEY.to_owned(), text);
+        let call = Call::with_json(Method::PUT, self.ledger_path()?, JSON, &config_map)?;
+        match self.cluster.call::<ConfigMap>(&call).await {
+            Ok(_) => Ok(true),
+            Err(CallError::Conflict(_) | CallError::NotFound(_)) => Ok(false),
+            // A ConfigMap holds at most 1 MiB.
+            Err(CallError::Invalid(text)) => Err(StoreError::Full(text)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn list_jobs(&self, namespace: &str) -> StoreResult<Listing> {
+        let listed = self.cluster.unpublished_jobs(namespace).await?;
+        let mut pods = self.cluster.living_pods(namespace).await?;
+        pods.extend(self.cluster.pods_of_runs(namespace, &ended_runs(&listed.value)).await?);
+        let jobs =
+            listed.value.iter().map(|job| as_run(job, &pods, listed.now)).collect::<Result<Vec<_>, _>>()?;
+        let orphans = pods
+            .iter()
+            .filter(|pod| is_alive(pod))
+            .filter_map(|pod| identity::orphan(&pod.metadata))
+            .filter(|orphan| !jobs.iter().any(|job| job.uid == orphan.job_uid))
+            .collect();
+        Ok(Listing { jobs, orphans })
+    }
+
+    async fn find_job(&self, namespace: &str, run: &RunId) -> StoreResult<(Option<Job>, Timestamp)> {
+        match self.cluster.job(namespace, run).await {
+            Ok(found) => Ok((Some(self.cluster.read_job(&found.value, found.now).await?), found.now)),
+            Err(CallError::NotFound(now)) => Ok((None, now)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn create_job(&self, new: &NewJob) -> StoreResult<Creation> {
+        let manifest = match self.maker.as_ref().ok_or_else(no_maker)?.job(new) {
+            Ok(manifest) => manifest,
+            Err(reason) => return Ok(Creation::Refused(reason)),
+        };
+        let call = Call::with_json(Method::POST, path::<ClusterJob>(&new.namespace, None)?, JSON, &manifest)?;
+        match self.cluster.call::<ClusterJob>(&call).await {
+            Ok(created) => {
+                for warning in created.warnings {
+                    log::warn!("Job {}/{}: {warning}", new.namespace, new.run);
+                }
+                Ok(Creation::Created(uid(&created.value).to_owned()))
+            }
+            Err(CallError::Conflict(text)) => self.existing(new, &text).await,
+            Err(CallError::NotFound(_)) => Ok(Creation::Refused(no_namespace(&new.namespace))),
+            Err(error) if error.is_refusal() => Ok(Creation::Refused(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write_secret(&self, new: &NewJob, job: &JobRef) -> StoreResult<SecretWrite> {
+        let values = match self.maker.as_ref().ok_or_else(no_maker)?.secret_values(new) {
+            Ok(values) => values,
+            Err(reason) => return Ok(SecretWrite::Refused(reason)),
+        };
+        let manifest = secret(&new.run, &new.agent, &job.uid, values);
+        let call = Call::with_json(Method::POST, path::<Secret>(&new.namespace, None)?, JSON, &manifest)?;
+        for _ in 0..TRIES {
+            match self.cluster.call::<serde_json::Value>(&call).await {
+                Ok(_) => return Ok(SecretWrite::Written),
+                // We may not read it, so we cannot compare: it is made anew.
+                Err(CallError::Conflict(_)) => self.drop_secret(job).await,
+                Err(CallError::NotFound(_)) => return Ok(SecretWrite::Refused(no_namespace(&new.namespace))),
+                Err(error) if error.is_refusal() => return Ok(SecretWrite::Refused(error.to_string())),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Unavailable(format!("Secret {}/{} could not be replaced", new.namespace, new.run)))
+    }
+
+    async fn release(&self, job: &JobRef) -> StoreResult<bool> {
+        let changed = self
+            .change(job, |now, phase| match phase {
+                JobPhase::Queued => Change::Make(JobPatch::new(uid(now)).release()),
+                _ => Change::Missed,
+            })
+            .await?;
+        Ok(changed.is_some())
+    }
+
+    async fn cancel(&self, job: &JobRef, reason: CancelReason) -> StoreResult<bool> {
+        let changed = self
+            .change(job, |now, phase| match phase {
+                JobPhase::Queued | JobPhase::Released => {
+                    Change::Make(JobPatch::new(uid(now)).cancel(phase, reason))
+                }
+                _ => Change::Missed,
+            })
+            .await?;
+        if changed.is_some() {
+            self.drop_secret(job).await;
+        }
+        Ok(changed.is_some())
+    }
+
+    async fn delete(&self, job: &JobRef) -> StoreResult<bool> {
+        for _ in 0..TRIES {
+            let Some(now) = self.this_job(job).await? else { return Ok(true) };
+            if identity::phase(&now.value.metadata) != Some(JobPhase::Queued) {
+                return Ok(false);
+            }
+            let version = now.value.metadata.resource_version.as_deref().unwrap_or_default();
+            let deleted = self
+                .cluster
+                .delete::<ClusterJob>(&job.namespace, job.run.as_str(), Some((&job.uid, version)))
+                .await;
+            match deleted {
+                Ok(()) | Err(CallError::NotFound(_)) => {
+                    self.drop_secret(job).await;
+                    return Ok(true);
+                }
+                Err(CallError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Unavailable(format!("Job {}/{} could not be deleted", job.namespace, job.run)))
+    }
+
+    async fn close(&self, job: &JobRef) -> StoreResult<bool> {
+        if self.this_job(job).await?.is_none() {
+            return Ok(true);
+        }
+        let changed = self
+            .change(job, |now, phase| match phase {
+                JobPhase::Published => Change::AlreadyDone,
+                // An ended Job stays ended, so this needs no test in the patch.
+                JobPhase::Released if has_ended(now) => Change::Make(JobPatch::new(uid(now)).close()),
+                _ => Change::Missed,
+            })
+            .await?;
+        if changed.is_some() {
+            self.drop_secret(job).await;
+        }
+        Ok(changed.is_some())
+    }
+
+    async fn claim(
+        &self,
+        job: &JobRef,
+        seen: Option<&Claim>,
+        claim: &Claim,
+    ) -> StoreResult<Option<(Job, Timestamp)>> {
+        let changed = self
+            .change(job, |now, phase| {
+                let may = match phase {
+                    JobPhase::Released | JobPhase::Cancelled => seen.is_none(),
+                    JobPhase::Claimed => seen.is_some() && identity::claim(&now.metadata).as_ref() == seen,
+                    JobPhase::Queued | JobPhase::Published => false,
+                };
+                // A Job that is being deleted takes no finalizer any more.
+                if !may || now.metadata.deletion_timestamp.is_some() {
+                    return Change::Missed;
+                }
+                Change::Make(JobPatch::new(uid(now)).claim(phase, seen, claim, finalizers(now)))
+            })
+            .await?;
+        let Some(changed) = changed else { return Ok(None) };
+        self.drop_secret(job).await;
+        Ok(Some((self.cluster.read_job(&changed.value, changed.now).await?, changed.now)))
+    }
+
+    async fn record_item_state(&self, job: &JobRef, state: &ItemState) -> StoreResult<bool> {
+        let changed =
+            self.change(job, |now, _| Change::Make(JobPatch::new(uid(now)).item_state(state))).await?;
+        Ok(changed.is_some())
+    }
+
+    async fn mark_published(&self, job: &JobRef, holder: &str) -> StoreResult<bool> {
+        let changed = self
+            .change(job, |now, phase| {
+                let claim = identity::claim(&now.metadata).filter(|claim| claim.holder == holder);
+                match (phase, claim) {
+                    (JobPhase::Claimed, Some(claim)) => {
+                        Change::Make(JobPatch::new(uid(now)).publish(&claim, finalizers(now)))
+                    }
+                    _ => Change::Missed,
+                }
+            })
+            .await?;
+        Ok(changed.is_some())
+    }
+}
+
+fn no_namespace(namespace: &str) -> String {
+    format!("there is no namespace {namespace}: run `astra-dispatch agents provision | kubectl apply -f -`")
+}
+
+/// Reads the ledger's document. The version comes first: another one may have another form.
+fn parse_ledger(text: &str) -> Result<Ledger, String> {
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| format!("{LEDGER_KEY} is no JSON: {error}"))?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(LEDGER_VERSION) => {
+            serde_json::from_value(value).map_err(|error| format!("{LEDGER_KEY} cannot be read: {error}"))
+        }
+        Some(version) => Err(format!(
+            "{LEDGER_KEY} has version {version}, this program knows {LEDGER_VERSION}: use the newest one"
+        )),
+        None => Err(format!("{LEDGER_KEY} has no version")),
+    }
+}
