@@ -234,3 +234,21 @@ fn a_burglar_reaches_nothing_but_its_own_run() {
     assert_eq!(std::fs::read(outside.join("home/.ssh/id_ed25519")).expect("key"), b"private key");
     assert!(ended.stderr.contains("Landlock confines the agent"), "{}", ended.stderr);
 }
+
+#[test]
+fn in_a_container_landlock_is_left_out() {
+    let run = AgentRun::script("ls \"$OUTSIDE\" && echo open");
+    run.edit_plan(|plan| plan.credential_names = vec!["OUTSIDE".into()]);
+    let outside = run.outside().display().to_string();
+    let ended = run.carry_out(&[("OUTSIDE", &outside), ("ASTRA_CONTAINED", "true")]);
+    assert_eq!(ended.transcript, "open\n", "{ended:?}");
+    assert!(!ended.stderr.contains("Landlock"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_step_whose_supervisor_is_gone_does_not_go_on() {
+    let run = AgentRun::script("sleep 600");
+    // Not the number of the process that starts it.
+    let ended = run.carry_out(&[("ASTRA_SUPERVISOR", "1")]);
+    assert_eq!((ended.report.ending, ended.report.class), (Cancelled, Some(FailureClass::Cancelled)));
+}

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use agent_run::{AgentRun, Ended, eventually, is_alive};
+use agent_run::{AgentRun, Ended, agent_cli, eventually, is_alive};
 use astra_dispatch::domain::phase::AgentEnding::{self, Cancelled, Done, Failed, Partial, TimedOut};
 use astra_dispatch::domain::result::FailureClass;
 use astra_dispatch::domain::run_plan::{ModelPlan, RuntimePlan};
@@ -23,14 +23,6 @@ use serde_json::json;
 const KEY: &str = "sk-ant-fake-0123456789";
 /// Not one of the CLI's own aliases, so that it arrives as it is.
 const MODEL: &str = "claude-opus-4-8";
-
-/// The directory of the CLI, for PATH.
-fn cli() -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/install-agent-cli");
-    let output = Command::new(script).output().expect("install the CLI");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
-}
 
 fn claude_run(tools: &[&str]) -> AgentRun {
     let run = AgentRun::with(RuntimePlan::ClaudeCode(ModelPlan {
@@ -52,7 +44,7 @@ fn edit_model(run: &AgentRun, edit: impl FnOnce(&mut ModelPlan)) {
 }
 
 fn path() -> String {
-    format!("{}:/usr/local/bin:/usr/bin:/bin", cli())
+    format!("{}:/usr/local/bin:/usr/bin:/bin", agent_cli())
 }
 
 fn variables<'a>(url: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -346,7 +338,7 @@ fn the_same_repository_takes_over_a_cli_without_our_flags() {
     let attacker = ModelApi::start([Answer::Text("mine")]);
     let api = ModelApi::start([Answer::Text("ours")]);
     plant(&workspace, &marks, &attacker.url);
-    let output = Command::new(Path::new(&cli()).join("claude"))
+    let output = Command::new(Path::new(&agent_cli()).join("claude"))
         .args(["-p", "hi", "--permission-mode", "dontAsk"])
         .current_dir(&workspace)
         .env_clear()

@@ -168,3 +168,11 @@ pub fn eventually<T>(look: impl Fn() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// The directory of the agent CLIs, for PATH; installs them if need be.
+pub fn agent_cli() -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/install-agent-cli");
+    let output = Command::new(script).output().expect("install the CLIs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}

@@ -1,5 +1,5 @@
-//! A model API on loopback that speaks as much of the Messages API as the Claude Code CLI asks for:
-//! it answers by script and remembers what it was sent.
+//! A model API on loopback that speaks as much of Anthropic's Messages API and of OpenAI's Responses
+//! API as the CLIs ask for: it answers by script and remembers what it was sent.
 
 #![allow(
     dead_code,
@@ -131,6 +131,11 @@ async fn answer(
             if shared.script.len() > 1 { shared.script.pop_front() } else { shared.script.front().cloned() };
         (next.expect("a script"), shared.requests.len())
     };
+    if uri.path().ends_with("/responses")
+        && let Some(item) = responses_item(number, &next)
+    {
+        return responses_stream(number, &item);
+    }
     match next {
         Answer::Text(text) => stream(number, &json!({"type": "text", "text": text}), (1000, 100)),
         Answer::Tool(name, input) => stream(number, &tool(number, name, &input), (1000, 100)),
@@ -184,6 +189,41 @@ fn stream(number: usize, block: &Value, (input, output): (u64, u64)) -> Response
         json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null},
                "usage": {"output_tokens": output}}),
         json!({"type": "message_stop"}),
+    ];
+    let text: String = events
+        .iter()
+        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()))
+        .collect();
+    ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
+}
+
+/// The output item of an answer in the Responses API; errors have the same form in both APIs.
+fn responses_item(number: usize, answer: &Answer) -> Option<Value> {
+    match answer {
+        Answer::Text(text) => Some(json!({
+            "type": "message", "id": format!("msg_{number:04}"), "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": text, "annotations": []}],
+        })),
+        Answer::Tool(name, input) | Answer::Dear(name, input) => Some(json!({
+            "type": "function_call", "id": format!("fc_{number:04}"), "call_id": format!("call_{number:04}"),
+            "name": name, "arguments": input.to_string(), "status": "completed",
+        })),
+        Answer::Error(..) | Answer::Silence => None,
+    }
+}
+
+/// Source: <https://platform.openai.com/docs/api-reference/responses-streaming>.
+fn responses_stream(number: usize, item: &Value) -> Response {
+    let id = format!("resp_{number:04}");
+    let events = [
+        json!({"type": "response.created", "response": {"id": id, "object": "response", "status": "in_progress"}}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": item}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
+        json!({"type": "response.completed", "response": {
+            "id": id, "object": "response", "status": "completed", "output": [item],
+            "usage": {"input_tokens": 1000, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 100,
+                      "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 1100},
+        }}),
     ];
     let text: String = events
         .iter()

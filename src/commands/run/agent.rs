@@ -26,7 +26,8 @@ use crate::domain::result::FailureClass;
 use crate::domain::run_plan::RunPlan;
 use crate::domain::runtime::lines::Lines;
 use crate::domain::runtime::{
-    DISK_LIMIT, FILE_LIMIT, Invocation, Places, Reading, Stream, TRANSCRIPT_LIMIT, invocation, not_started,
+    DISK_LIMIT, FILE_LIMIT, Invocation, Places, Prompts, Reading, Stream, TRANSCRIPT_LIMIT, invocation,
+    not_started,
 };
 use crate::error::{Exit, UserError};
 use crate::output;
@@ -59,8 +60,10 @@ async fn carry_out(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<AgentReport> {
     let places = places(directory)?;
-    let task = std::fs::read_to_string(&places.task).with_context(|| format!("read {}", places.task))?;
-    let invocation = invocation(plan, &places, &task);
+    let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
+    let (system, task) = (read(&places.system_prompt)?, read(&places.task)?);
+    let prompts = Prompts { system: &system, task: &task };
+    let invocation = invocation(plan, &places, prompts, credentials);
     if let Some(report) = missing_credentials(plan, credentials) {
         return Ok(report);
     }

@@ -4,6 +4,7 @@
 //! cannot make a failed run a success, for that also takes its exit code.
 
 pub mod claude_code;
+pub mod codex;
 pub mod command;
 pub mod lines;
 
@@ -67,12 +68,26 @@ impl Invocation {
     }
 }
 
-/// The command line of a run. `task` is the text of the task prompt.
-pub fn invocation(plan: &RunPlan, places: &Places, task: &str) -> Invocation {
+/// The prompts of a run, as they were written.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompts<'a> {
+    /// The system prompt.
+    pub system: &'a str,
+    /// The task prompt.
+    pub task: &'a str,
+}
+
+/// The command line of a run. Of the credentials only the address of an API may become part of it.
+pub fn invocation(
+    plan: &RunPlan,
+    places: &Places,
+    prompts: Prompts<'_>,
+    credentials: &[(String, String)],
+) -> Invocation {
     let mut invocation = match &plan.runtime {
         RuntimePlan::Command { command } => command::invocation(command),
-        RuntimePlan::ClaudeCode(model) => claude_code::invocation(model, places, task),
-        RuntimePlan::Codex(_) => command::invocation(&["codex".to_owned()]),
+        RuntimePlan::ClaudeCode(model) => claude_code::invocation(model, places, prompts.task),
+        RuntimePlan::Codex(model) => codex::invocation(model, places, prompts, credentials),
     };
     let common = [
         ("HOME", &places.home),
@@ -140,6 +155,8 @@ pub enum Reading {
     Command(command::Reading),
     /// Of the Claude Code CLI.
     ClaudeCode(Box<claude_code::Reading>),
+    /// Of the Codex CLI.
+    Codex(Box<codex::Reading>),
 }
 
 impl Reading {
@@ -147,7 +164,8 @@ impl Reading {
     pub fn new(runtime: &RuntimePlan) -> Self {
         match runtime {
             RuntimePlan::ClaudeCode(_) => Self::ClaudeCode(Box::default()),
-            RuntimePlan::Command { .. } | RuntimePlan::Codex(_) => Self::Command(command::Reading::default()),
+            RuntimePlan::Codex(_) => Self::Codex(Box::default()),
+            RuntimePlan::Command { .. } => Self::Command(command::Reading::default()),
         }
     }
 
@@ -161,6 +179,7 @@ impl Reading {
         match self {
             Self::Command(reading) => reading.line(stream, line),
             Self::ClaudeCode(reading) => reading.line(stream, line),
+            Self::Codex(reading) => reading.line(stream, line),
         }
     }
 
@@ -169,6 +188,7 @@ impl Reading {
         let mut report = match self {
             Self::Command(reading) => reading.report(end),
             Self::ClaudeCode(reading) => reading.report(end),
+            Self::Codex(reading) => reading.report(end),
         };
         if let Some(stop) = end.stopped {
             stopped(&mut report, stop);
