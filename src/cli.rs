@@ -265,6 +265,8 @@ pub enum AgentsCommand {
     Prompt(AgentsPromptArgs),
     /// Print the JSON Schema of a registry file
     Schema(AgentsSchemaArgs),
+    /// Print the manifests that the cluster needs, for `kubectl apply -f -`
+    Provision(AgentsProvisionArgs),
 }
 
 /// The form of `agents check`.
@@ -348,11 +350,27 @@ pub struct AgentsSchemaArgs {
     pub of: SchemaOf,
 }
 
+/// Options of `agents provision`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsProvisionArgs {
+    /// Only this agent's namespace [default: the system namespace and all agents]
+    #[arg(long, env = "ASTRA_AGENT", value_name = "NAME")]
+    pub agent: Option<AgentName>,
+    /// Public addresses or CIDRs of the API server, which agents must not reach; several with commas
+    #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
+    pub api_server: Vec<String>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 /// The phases of a run.
 #[derive(Debug, Subcommand)]
 pub enum RunCommand {
     /// Carry out a released run on this machine, phase by phase
     Supervise(RunSuperviseArgs),
+    /// Copy this program to where the agent's container finds it
+    Install(RunInstallArgs),
     /// Make a fresh clone of the right branch
     Prepare(RunPhaseArgs),
     /// Run the agent within its limits
@@ -377,6 +395,14 @@ pub struct RunSuperviseArgs {
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
+}
+
+/// Options of `run install`.
+#[derive(Debug, Clone, Args)]
+pub struct RunInstallArgs {
+    /// The directory
+    #[arg(long, env = "ASTRA_TO", value_name = "DIR")]
+    pub to: PathBuf,
 }
 
 /// Options of a phase.

@@ -5,6 +5,7 @@ mod fault_report;
 mod list;
 mod new;
 mod prompt;
+mod provision;
 mod sarif;
 
 use crate::cli::{AgentsCommand, AgentsSchemaArgs, SchemaOf};
@@ -20,6 +21,7 @@ pub(super) fn run(command: &AgentsCommand) -> anyhow::Result<Exit> {
         AgentsCommand::New(args) => new::run(args),
         AgentsCommand::Schema(args) => schema(args),
         AgentsCommand::Prompt(args) => prompt::run(args),
+        AgentsCommand::Provision(args) => provision::run(args),
     }
 }
 

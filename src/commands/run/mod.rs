@@ -12,6 +12,7 @@ use crate::domain::result::FailureClass;
 
 pub mod agent;
 pub mod confine;
+pub mod install;
 pub mod prepare;
 #[cfg(test)]
 mod testing;

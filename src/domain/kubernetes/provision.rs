@@ -144,11 +144,16 @@ fn quota(agent: &Agent) -> BTreeMap<String, Quantity> {
     let cpu = agent.limits.cpu_millis.max(OWN_CPU_MILLIS);
     quantities([
         ("pods", pods.to_string()),
-        ("limits.cpu", format!("{}m", pods * cpu)),
+        ("limits.cpu", canonical_cpu(pods * cpu)),
         ("limits.memory", (pods * memory).to_string()),
         ("persistentvolumeclaims", "0".to_owned()),
         ("services", "0".to_owned()),
     ])
+}
+
+/// As the API server writes it, so that applying it again changes nothing.
+fn canonical_cpu(millis: u64) -> String {
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
 }
 
 fn limit_range(limits: &Limits) -> LimitRangeSpec {
