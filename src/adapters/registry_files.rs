@@ -55,7 +55,14 @@ pub fn read(directory: &Path) -> anyhow::Result<Sources> {
         let path = directory.join(name);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => read_directory(&path, name, &mut files)?,
-            Ok(_) => files.push(SourceFile { path: name.to_owned(), content: Content::Link }),
+            Ok(metadata) => {
+                let content = if metadata.is_symlink() {
+                    Content::Link
+                } else {
+                    Content::Unreadable { reason: "it is no directory".to_owned() }
+                };
+                files.push(SourceFile { path: name.to_owned(), content });
+            }
             Err(_) => {}
         }
     }

@@ -83,3 +83,15 @@ fn more_files_than_a_registry_may_have_are_refused() {
     let error = read(directory.path()).unwrap_err();
     assert!(error.to_string().contains("more than 20000 files"), "{error}");
 }
+
+#[test]
+fn a_directory_that_is_a_link_or_a_file_is_not_read() {
+    let directory =
+        registry_with(&[("astra.yaml", "version: 1"), ("prompts", "a file"), ("elsewhere/x.yaml", "")]);
+    std::os::unix::fs::symlink("elsewhere", directory.path().join("agents")).unwrap();
+    let files = read(directory.path()).unwrap().files;
+    let content = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.content.clone());
+    assert_eq!(content("agents"), Some(Content::Link));
+    assert_eq!(content("prompts"), Some(Content::Unreadable { reason: "it is no directory".to_owned() }));
+    assert_eq!(files.len(), 3);
+}
