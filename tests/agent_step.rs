@@ -252,3 +252,29 @@ fn a_step_whose_supervisor_is_gone_does_not_go_on() {
     let ended = run.carry_out(&[("ASTRA_SUPERVISOR", "1")]);
     assert_eq!((ended.report.ending, ended.report.class), (Cancelled, Some(FailureClass::Cancelled)));
 }
+
+#[test]
+fn a_program_that_fills_its_disk_has_failed_and_there_is_a_report() {
+    let run = AgentRun::script("cat /dev/zero > $TMPDIR/big; exit 5");
+    // A small disk of its own, which only this test sees.
+    let script = "mount -t tmpfs -o size=4m none \"$1/agent\" || exit 99
+        \"$2\" run agent --run-dir \"$1\"; code=$?; cp \"$1/agent/report.json\" \"$1/report.json\"; exit $code";
+    run.write("agent/.keep", "");
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(run.path(""))
+        .arg(env!("CARGO_BIN_EXE_astra-dispatch"))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output();
+    let Some(output) =
+        output.ok().filter(|output| run.path("report.json").exists() || output.status.code() == Some(0))
+    else {
+        eprintln!("skipped: no mount namespaces for this user");
+        return;
+    };
+    let report: astra_dispatch::domain::phase::AgentReport =
+        serde_json::from_str(&run.read("report.json")).expect("a whole report");
+    assert_eq!((report.ending, report.class), (Failed, Some(FailureClass::Agent)), "{output:?}");
+    assert!(report.reason.contains("exit code 5: cat: write error: No space left"), "{}", report.reason);
+}

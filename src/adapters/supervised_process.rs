@@ -2,7 +2,6 @@
 //! nothing of it behind: no process outlives the call.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use crate::domain::runtime::{Exit, ProcessEnd, Stop, Stream};
 mod disk;
 mod family;
 
-pub use disk::Usage;
+pub use disk::{Area, Usage};
 pub use family::Family;
 
 /// Between two looks at memory and disk.
@@ -37,9 +36,7 @@ pub struct Limits {
     pub time: Duration,
     /// Resident memory of all its processes, in bytes.
     pub memory: u64,
-    /// Space of all its files, in bytes.
-    pub disk: u64,
-    /// Number of all its files.
+    /// Number of the files of one area.
     pub files: u64,
 }
 
@@ -53,7 +50,7 @@ pub struct Supervised {
     /// What it may use.
     pub limits: Limits,
     /// The directories that it can write to.
-    pub writable: Vec<PathBuf>,
+    pub areas: Vec<Area>,
     /// This process is made for this program and has no other children: whatever process ends up
     /// below it belongs to the program and ends with it.
     pub alone: bool,
@@ -67,7 +64,7 @@ impl Supervised {
         cancelled: impl Future<Output = ()>,
     ) -> anyhow::Result<ProcessEnd> {
         let start = Instant::now();
-        let Self { mut command, input, limits, writable, alone } = self;
+        let Self { mut command, input, limits, areas, alone } = self;
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = Command::from(command)
             .stdin(Stdio::piped())
@@ -80,7 +77,7 @@ impl Supervised {
             child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("find the started process")?;
         let family = Family::new(leader, alone)?;
         let mut output = read_output(&mut child, input);
-        let mut watch = disk::Watch::new(writable, limits.disk, limits.files);
+        let mut watch = disk::Watch::new(areas, limits.files);
         let mut escalation = Escalation::default();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

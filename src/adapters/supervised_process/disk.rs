@@ -1,7 +1,7 @@
 //! How much space a program's files take.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
@@ -49,49 +49,51 @@ impl Usage {
     }
 }
 
+/// Directories that have a limit together: in a pod, those of one volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Area {
+    /// The directories.
+    pub directories: Vec<PathBuf>,
+    /// The most that their files may take, in bytes.
+    pub bytes: u64,
+}
+
 /// Looks at the space from time to time.
 #[derive(Debug)]
 pub(super) struct Watch {
-    directories: Vec<PathBuf>,
-    most_bytes: u64,
+    areas: Vec<Area>,
     most_files: u64,
-    free_at_start: u64,
-    walk: Option<Receiver<Usage>>,
+    free_at_start: Vec<u64>,
+    walk: Option<Receiver<Option<Stop>>>,
     walk_began: Instant,
     next: Instant,
 }
 
 impl Watch {
-    pub(super) fn new(directories: Vec<PathBuf>, most_bytes: u64, most_files: u64) -> Self {
+    pub(super) fn new(areas: Vec<Area>, most_files: u64) -> Self {
         let now = Instant::now();
-        let free_at_start = directories.first().map_or(0, |directory| free(directory));
-        Self { directories, most_bytes, most_files, free_at_start, walk: None, walk_began: now, next: now }
+        let free_at_start = areas.iter().map(free).collect();
+        Self { areas, most_files, free_at_start, walk: None, walk_began: now, next: now }
     }
 
     /// Why the program has to be stopped, if it has. Never waits: walks are made on another thread.
     pub(super) fn look(&mut self) -> Option<Stop> {
-        let full = self.directories.first().is_some_and(|at| is_nearly_full(self.free_at_start, free(at)));
-        if full {
+        let mut space = self.areas.iter().zip(&self.free_at_start);
+        if space.any(|(area, &at_start)| is_nearly_full(at_start, free(area))) {
             return Some(Stop::DiskFull);
         }
-        let usage = match &self.walk {
-            None => {
-                self.begin_walk();
-                return None;
-            }
-            Some(walk) => match walk.try_recv() {
-                Ok(usage) => usage,
-                Err(TryRecvError::Empty) => return None,
-                Err(TryRecvError::Disconnected) => Usage::default(),
-            },
+        let Some(walk) = &self.walk else {
+            self.begin_walk();
+            return None;
+        };
+        let found = match walk.try_recv() {
+            Ok(found) => found,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => None,
         };
         self.walk = None;
         self.next = Instant::now() + PAUSE.max(self.walk_began.elapsed() * SHARE);
-        if usage.bytes > self.most_bytes {
-            Some(Stop::Disk(self.most_bytes))
-        } else {
-            (usage.files > self.most_files).then_some(Stop::Files(self.most_files))
-        }
+        found
     }
 
     fn begin_walk(&mut self) {
@@ -99,16 +101,30 @@ impl Watch {
             return;
         }
         let (sender, receiver) = channel();
-        let (directories, bytes, files) = (self.directories.clone(), self.most_bytes, self.most_files);
+        let (areas, most_files) = (self.areas.clone(), self.most_files);
         self.walk_began = Instant::now();
         self.walk = Some(receiver);
-        std::thread::spawn(move || sender.send(Usage::of(&directories, bytes, files)));
+        std::thread::spawn(move || sender.send(areas.iter().find_map(|area| area.excess(most_files))));
     }
 }
 
-/// Free space where a directory is, in bytes; unlimited where nobody can tell.
-fn free(directory: &Path) -> u64 {
-    rustix::fs::statvfs(directory).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+impl Area {
+    fn excess(&self, most_files: u64) -> Option<Stop> {
+        let usage = Usage::of(&self.directories, self.bytes, most_files);
+        if usage.bytes > self.bytes {
+            Some(Stop::Disk(self.bytes))
+        } else {
+            (usage.files > most_files).then_some(Stop::Files(most_files))
+        }
+    }
+}
+
+/// Free space where an area is, in bytes; unlimited where nobody can tell.
+fn free(area: &Area) -> u64 {
+    area.directories
+        .first()
+        .and_then(|directory| rustix::fs::statvfs(directory).ok())
+        .map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Only who had space to begin with can have filled it.

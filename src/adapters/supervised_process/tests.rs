@@ -2,8 +2,7 @@ use std::path::Path;
 
 use super::*;
 
-const PLENTY: Limits =
-    Limits { time: Duration::from_secs(60), memory: 1 << 40, disk: 1 << 40, files: 1 << 40 };
+const PLENTY: Limits = Limits { time: Duration::from_secs(60), memory: 1 << 40, files: 1 << 40 };
 
 struct Ended {
     end: ProcessEnd,
@@ -18,7 +17,7 @@ fn shell(script: &str, directory: &Path, limits: Limits) -> Supervised {
         command,
         input: b"from stdin".to_vec(),
         limits,
-        writable: vec![directory.to_owned()],
+        areas: vec![Area { directories: vec![directory.to_owned()], bytes: 1 << 40 }],
         alone: false,
     }
 }
@@ -87,8 +86,10 @@ async fn memory_of_all_processes_is_limited() {
 
 #[tokio::test]
 async fn space_and_number_of_files_are_limited() {
-    let limits = Limits { disk: 5 << 20, ..PLENTY };
-    let ended = uncancelled("head -c 20000000 /dev/zero > big; sleep 600", limits).await;
+    let home = tempfile::tempdir().expect("directory");
+    let mut supervised = shell("head -c 20000000 /dev/zero > big; sleep 600", home.path(), PLENTY);
+    supervised.areas[0].bytes = 5 << 20;
+    let ended = run(supervised, std::future::pending()).await;
     assert_eq!(ended.end.stopped, Some(Stop::Disk(5 << 20)));
     let limits = Limits { files: 50, ..PLENTY };
     let ended = uncancelled(

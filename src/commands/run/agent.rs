@@ -17,7 +17,7 @@ use crate::adapters::local::phase_process::SUPERVISOR_VARIABLE;
 use crate::adapters::run_directory::{
     AGENT_HOME, AGENT_OUTPUT, AGENT_REPORT, AGENT_TMP, AGENT_TRANSCRIPT, RunDirectory, SYSTEM_PROMPT, TASK,
 };
-use crate::adapters::supervised_process::{Limits, Supervised};
+use crate::adapters::supervised_process::{Area, Limits, Supervised};
 use crate::adapters::transcript::Transcript;
 use crate::cli::RunAgentArgs;
 use crate::domain::mask::Mask;
@@ -26,8 +26,8 @@ use crate::domain::result::FailureClass;
 use crate::domain::run_plan::RunPlan;
 use crate::domain::runtime::lines::Lines;
 use crate::domain::runtime::{
-    DISK_LIMIT, FILE_LIMIT, Invocation, Places, Prompts, Reading, Stream, TRANSCRIPT_LIMIT, invocation,
-    not_started,
+    FILE_LIMIT, HOME_LIMIT, Invocation, Places, ProcessEnd, Prompts, Reading, Stream, TRANSCRIPT_LIMIT,
+    WORKSPACE_LIMIT, invocation, not_started,
 };
 use crate::error::{Exit, UserError};
 use crate::output;
@@ -46,7 +46,12 @@ pub async fn run(args: &RunAgentArgs) -> anyhow::Result<Exit> {
     let mask = Mask::new(credentials.iter().map(|(_, value)| value.as_str()));
     let mut report = carry_out(&directory, &plan, &credentials, &mask, args.contained, stop).await?;
     report.reason = mask.text(&report.reason);
-    directory.write(AGENT_REPORT, &report)?;
+    let written = directory.write(AGENT_REPORT, &report);
+    clean_up(&directory);
+    if written.is_err() {
+        // The program had filled the disk with what is gone now.
+        directory.write(AGENT_REPORT, &report)?;
+    }
     output::say(&format!("agent: {}", report.reason));
     Ok(Exit::Handled)
 }
@@ -82,27 +87,56 @@ async fn carry_out(
         command,
         input: invocation.input.into_bytes(),
         limits: limits(plan),
-        writable: [&places.workspace, &places.home, &places.temporary, &places.output]
-            .map(PathBuf::from)
-            .into(),
+        areas: areas(&places),
         alone: true,
     };
     let mut reading = Reading::new(&plan.runtime);
+    let end = supervise(supervised, directory, mask, &mut reading, stop).await?;
+    Ok(reading.report(&end))
+}
+
+/// Runs the program, keeps what it prints and lets the reading see it.
+async fn supervise(
+    supervised: Supervised,
+    directory: &RunDirectory,
+    mask: &Mask,
+    reading: &mut Reading,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<ProcessEnd> {
     let path = directory.path(AGENT_TRANSCRIPT);
     let mut transcript = Transcript::create(&path, std::io::stderr(), mask, TRANSCRIPT_LIMIT)?;
     let (mut out, mut err) = (Lines::default(), Lines::default());
-    let take_in = |stream, piece: &[u8]| {
-        transcript.write(stream, piece);
-        let lines = if stream == Stream::Out { &mut out } else { &mut err };
-        if reading.reads(stream) {
-            lines.feed(piece, |line| reading.line(stream, line));
+    let take_in = |stream, piece: &[u8]| match stream {
+        Stream::Err => {
+            transcript.write(stream, piece);
+            err.feed(piece, |line| reading.line(stream, line));
         }
+        Stream::Out if reading.is_events(stream) => {
+            out.feed(piece, |line| take_in_event(reading, &mut transcript, line));
+        }
+        Stream::Out => transcript.write(stream, piece),
     };
     let end = supervised.run(take_in, stop).await?;
-    out.finish(|line| reading.line(Stream::Out, line));
+    out.finish(|line| take_in_event(reading, &mut transcript, line));
     err.finish(|line| reading.line(Stream::Err, line));
     transcript.finish();
-    Ok(reading.report(&end))
+    Ok(end)
+}
+
+fn take_in_event(reading: &mut Reading, transcript: &mut Transcript<std::io::Stderr>, line: &str) {
+    reading.line(Stream::Out, line);
+    if let Some(shown) = reading.render(line) {
+        transcript.write(Stream::Out, format!("{shown}\n").as_bytes());
+    }
+}
+
+/// What the program kept for itself may be large and may hold its credential; nobody needs it again.
+fn clean_up(directory: &RunDirectory) {
+    for place in [AGENT_HOME, AGENT_TMP] {
+        if let Err(error) = directory.fresh(place) {
+            log::warn!("{error:#}");
+        }
+    }
 }
 
 /// The program, started through `run confine` from this very executable, with an empty environment.
@@ -120,14 +154,18 @@ fn confined_command(
     command
 }
 
+/// The directories that the program can write to, as the volumes of a pod hold them.
+fn areas(places: &Places) -> Vec<Area> {
+    let others = [&places.home, &places.temporary, &places.output];
+    vec![
+        Area { directories: vec![PathBuf::from(&places.workspace)], bytes: WORKSPACE_LIMIT },
+        Area { directories: others.map(PathBuf::from).into(), bytes: HOME_LIMIT },
+    ]
+}
+
 /// The memory limit is kept a little below the container's, so that we are the first to notice.
 fn limits(plan: &RunPlan) -> Limits {
-    Limits {
-        time: plan.time_limit(),
-        memory: plan.limits.memory_bytes / 20 * 19,
-        disk: DISK_LIMIT,
-        files: FILE_LIMIT,
-    }
+    Limits { time: plan.time_limit(), memory: plan.limits.memory_bytes / 20 * 19, files: FILE_LIMIT }
 }
 
 /// Makes the agent's directories afresh and names them.

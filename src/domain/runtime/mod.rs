@@ -7,14 +7,17 @@ pub mod claude_code;
 pub mod codex;
 pub mod command;
 pub mod lines;
+pub mod render;
 
 use super::phase::{AgentEnding, AgentReport};
 use super::result::{FailureClass, Tokens};
 use super::run_plan::{RunPlan, RuntimePlan};
 
-/// What the agent's files may take on disk: work tree, home and temporary files together, in bytes.
-pub const DISK_LIMIT: u64 = 10 << 30;
-/// How many files and directories they may be.
+/// What the work tree may take on disk, in bytes: a little less than its volume in a pod has.
+pub const WORKSPACE_LIMIT: u64 = 7680 << 20;
+/// What home, temporary files and output may take together, in bytes: a little less than their volume has.
+pub const HOME_LIMIT: u64 = 3840 << 20;
+/// How many files and directories the work tree may hold, and as many the others.
 pub const FILE_LIMIT: u64 = 2_000_000;
 /// What may be kept of the agent's output, in bytes.
 pub const TRANSCRIPT_LIMIT: u64 = 8 << 20;
@@ -169,9 +172,19 @@ impl Reading {
         }
     }
 
-    /// Whether lines of this output say anything: of a flood that nobody reads, no lines are made.
-    pub fn reads(&self, stream: Stream) -> bool {
-        stream == Stream::Err || !matches!(self, Self::Command(_))
+    /// Whether this output is a stream of events, to be read and shown line by line. A flood of
+    /// anything else is passed on as it comes.
+    pub fn is_events(&self, stream: Stream) -> bool {
+        stream == Stream::Out && !matches!(self, Self::Command(_))
+    }
+
+    /// What the transcript shows of a line of events.
+    pub fn render(&self, line: &str) -> Option<String> {
+        match self {
+            Self::Command(_) => Some(line.to_owned()),
+            Self::ClaudeCode(_) => render::claude_code(line),
+            Self::Codex(_) => render::codex(line),
+        }
     }
 
     /// Takes in one line.
@@ -295,10 +308,10 @@ mod tests {
                 "The agent used more memory than 512 MiB.",
             ),
             (
-                Stop::Disk(DISK_LIMIT),
+                Stop::Disk(WORKSPACE_LIMIT),
                 AgentEnding::Failed,
                 FailureClass::Agent,
-                "The agent's files took more than 10240 MiB.",
+                "The agent's files took more than 7680 MiB.",
             ),
             (
                 Stop::Files(FILE_LIMIT),
