@@ -278,3 +278,41 @@ fn a_program_that_fills_its_disk_has_failed_and_there_is_a_report() {
     assert_eq!((report.ending, report.class), (Failed, Some(FailureClass::Agent)), "{output:?}");
     assert!(report.reason.contains("exit code 5: cat: write error: No space left"), "{}", report.reason);
 }
+
+#[test]
+fn git_works_in_a_prepared_work_tree() {
+    let run = AgentRun::script(
+        "git -c user.name=a -c user.email=a@b commit -qam changed && git log --format=%s && git status --short",
+    );
+    let remotes = run.outside();
+    let git = |arguments: &[&str]| {
+        let status = std::process::Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(arguments)
+            .current_dir(&remotes)
+            .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")])
+            .status();
+        assert!(status.expect("git").success(), "{arguments:?}");
+    };
+    std::fs::create_dir(remotes.join("astra")).expect("directory");
+    git(&["init", "-q", "-b", "main", "astra/api.git"]);
+    std::fs::write(remotes.join("astra/api.git/file"), "one\n").expect("write");
+    git(&["-C", "astra/api.git", "add", "file"]);
+    git(&["-C", "astra/api.git", "commit", "-qm", "first"]);
+    run.edit_plan(|plan| {
+        plan.git_base_url = format!("file://{}", remotes.display());
+        let script = "echo two >> file; ".to_owned();
+        if let astra_dispatch::domain::run_plan::RuntimePlan::Command { command } = &mut plan.runtime {
+            command[2].insert_str(0, &script);
+        }
+    });
+    let prepared = agent_run::binary(std::path::Path::new(env!("CARGO_BIN_EXE_astra-dispatch")))
+        .args(["run", "prepare", "--run-dir"])
+        .arg(run.path(""))
+        .output()
+        .expect("prepare");
+    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+    let ended = run.carry_out(&[]);
+    assert_eq!(ended.report.ending, Done, "{ended:?}\n{}", run.read("prepare/report.json"));
+    assert_eq!(ended.transcript, "changed\nfirst\n");
+}
