@@ -105,7 +105,7 @@ impl Step {
 
 /// Directories that outlive a step, with their size limits. A pod that writes more is evicted.
 const RUN_VOLUMES: [(&str, &str); 5] =
-    [("workspace", "8Gi"), ("prepare", "16Mi"), ("agent", "4Gi"), ("collect", "2Gi"), ("deliver", "64Mi")];
+    [("workspace", "8Gi"), ("prepare", "1Gi"), ("agent", "4Gi"), ("collect", "2Gi"), ("deliver", "64Mi")];
 /// Size limit of the volume that `install` fills.
 const BIN_SIZE: &str = "128Mi";
 /// Size limit of a step's `/tmp`.
