@@ -499,6 +499,10 @@ mod tests {
     #[test]
     fn every_long_option_has_its_variable() {
         fn check(command: &clap::Command) {
+            // An internal step has the agent's environment, which must not steer it.
+            if command.is_hide_set() {
+                return;
+            }
             for argument in command.get_arguments() {
                 let Some(long) = argument.get_long().filter(|long| !["help", "version"].contains(long))
                 else {
