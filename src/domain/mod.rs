@@ -3,9 +3,11 @@
 //! Nothing in here waits, reads a clock, a file, the environment or the network; time, drawn names
 //! and settings are arguments. A test (`tests/purity.rs`) holds this directory to it.
 
+pub mod commit;
 pub mod decision;
 pub mod escape;
 pub mod event;
+pub mod gate;
 pub mod html_text;
 pub mod job;
 pub mod kubernetes;
