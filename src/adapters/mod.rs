@@ -12,3 +12,4 @@ pub mod run_directory;
 pub mod store;
 pub mod supervised_process;
 pub mod transcript;
+pub mod work_tree;
