@@ -37,6 +37,10 @@ pub const AGENT_TMP: &str = "agent/tmp";
 pub const AGENT_TRANSCRIPT: &str = "agent/transcript.log";
 /// What `collect` tells: a claim.
 pub const COLLECT_REPORT: &str = "collect/report.json";
+/// The work, as a Git bundle of [`WORK_REF`] on the base commit: a claim.
+pub const BUNDLE: &str = "collect/work.bundle";
+/// The ref in the bundle.
+pub const WORK_REF: &str = "refs/heads/work";
 /// What the run brought.
 pub const RESULT: &str = "deliver/result.json";
 /// The prints of the run's secrets ([`crate::domain::secret_scan::SecretPrints`]), for `deliver`.
@@ -52,6 +56,11 @@ impl RunDirectory {
     /// The run's directory at this place; nothing is read or made yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A place within it.

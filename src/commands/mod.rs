@@ -17,6 +17,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,
         Command::Run(RunCommand::Confine(args)) => run::confine::run(&args),
         Command::Run(RunCommand::Install(args)) => run::install::run(&args),
+        Command::Run(RunCommand::Collect(args)) => run::collect::run(&args).await,
         Command::Run(RunCommand::Prepare(args)) => run::prepare::run(&args).await,
         other => Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into()),
     }

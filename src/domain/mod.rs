@@ -26,4 +26,5 @@ pub mod run_plan;
 pub mod runtime;
 pub mod secret_scan;
 pub mod task;
+pub mod words;
 pub mod work_item;

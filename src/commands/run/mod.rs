@@ -11,6 +11,7 @@ use crate::domain::phase::PhaseFailure;
 use crate::domain::result::FailureClass;
 
 pub mod agent;
+pub mod collect;
 pub mod confine;
 pub mod install;
 pub mod prepare;

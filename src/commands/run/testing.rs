@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::adapters::run_directory::{PLAN, RunDirectory};
+use crate::adapters::run_directory::{AGENT_OUTPUT, AGENT_REPORT, PLAN, RunDirectory};
+use crate::domain::phase::{AgentEnding, AgentReport};
 use crate::domain::registry::{Limits, RegistryStamp};
+use crate::domain::result::{FailureClass, Tokens};
 use crate::domain::run_plan::{Author, RUN_PLAN_VERSION, RunPlan, RuntimePlan};
 
 /// A remote and a run, in a temporary directory.
@@ -75,6 +77,29 @@ impl World {
     /// A path in the workspace.
     pub(crate) fn work(&self, path: &str) -> PathBuf {
         self.run.workspace().join(path)
+    }
+
+    /// Puts a file where the agent's outputs are.
+    pub(crate) fn output(&self, name: &str, content: &str) {
+        self.run.write_bytes(&format!("{AGENT_OUTPUT}/{name}"), content.as_bytes()).unwrap();
+    }
+
+    /// The agent step ended so.
+    pub(crate) fn agent_ends(&self, ending: AgentEnding) {
+        let failed = ending != AgentEnding::Done;
+        let report = AgentReport {
+            ending,
+            reason: format!("it ended: {ending:?}"),
+            class: failed.then_some(FailureClass::Agent),
+            exit_code: Some(i32::from(failed)),
+            model: Some("claude-sonnet-5".into()),
+            tokens: Tokens { input: 1, output: 2, cache_read: 3, cache_write: 4 },
+            cost_usd: Some(0.25),
+            turns: Some(3),
+            denials: 0,
+            seconds: 1.5,
+        };
+        self.run.write(AGENT_REPORT, &report).unwrap();
     }
 
     /// Writes a file in the workspace.
