@@ -267,6 +267,8 @@ pub enum AgentsCommand {
     Schema(AgentsSchemaArgs),
     /// Print the manifests that the cluster needs, for `kubectl apply -f -`
     Provision(AgentsProvisionArgs),
+    /// Check that the cluster is as the registry says, and keeps apart what it must
+    Doctor(AgentsDoctorArgs),
 }
 
 /// The form of `agents check`.
@@ -362,6 +364,20 @@ pub struct AgentsProvisionArgs {
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Options of `agents doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsDoctorArgs {
+    /// What `agents provision` was given as --api-server
+    #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
+    pub api_server: Vec<String>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 /// The phases of a run.

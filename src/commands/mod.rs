@@ -12,7 +12,7 @@ pub mod run;
 /// Carries out a command.
 pub async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Agents(command) => agents::run(&command),
+        Command::Agents(command) => agents::run(&command).await,
         Command::Completions(args) => completions(&args),
         Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,
         Command::Run(RunCommand::Confine(args)) => run::confine::run(&args),

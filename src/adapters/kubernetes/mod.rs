@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod connection;
+pub mod inspection;
 pub mod jobs;
 pub mod manifests;
 mod patch;

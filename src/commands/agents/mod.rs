@@ -1,6 +1,7 @@
 //! The workforce: checked, listed and added to.
 
 mod check;
+mod doctor;
 mod fault_report;
 mod list;
 mod new;
@@ -14,8 +15,9 @@ use crate::error::Exit;
 use crate::output;
 
 /// Carries out a command of `agents`.
-pub(super) fn run(command: &AgentsCommand) -> anyhow::Result<Exit> {
+pub(super) async fn run(command: &AgentsCommand) -> anyhow::Result<Exit> {
     match command {
+        AgentsCommand::Doctor(args) => doctor::run(args).await,
         AgentsCommand::Check(args) => check::run(args),
         AgentsCommand::List(args) => list::run(args),
         AgentsCommand::New(args) => new::run(args),

@@ -2,6 +2,7 @@
 //! Plain values in and out; the cluster's own types come from `k8s-openapi` and carry no client.
 
 pub mod diagnosis;
+pub mod doctor;
 pub mod identity;
 pub mod job;
 pub mod job_state;

@@ -1,0 +1,162 @@
+//! `agents doctor`: whether the cluster is as the registry says, and keeps apart what it must.
+
+use futures_util::StreamExt;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::adapters::kubernetes::Cluster;
+use crate::adapters::registry_files;
+use crate::cli::{AgentsDoctorArgs, Format};
+use crate::domain::escape;
+use crate::domain::kubernetes::doctor::{
+    AccessCheck, Finding, State, access_checks, drift, foreign_policies, removed_agents,
+};
+use crate::domain::kubernetes::{LABEL_AGENT, provision};
+use crate::domain::registry::{Agent, Registry};
+use crate::error::{Exit, UserError};
+use crate::output;
+
+/// Questions that are asked at once.
+const CONCURRENCY: usize = 16;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    version: u32,
+    context: String,
+    findings: Vec<Finding>,
+}
+
+pub(super) async fn run(args: &AgentsDoctorArgs) -> anyhow::Result<Exit> {
+    let registry = registry_files::load(&args.registry.registry)?;
+    let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
+    let findings = examine(&cluster, &registry, &args.api_server).await?;
+    let failed = findings.iter().any(|finding| finding.state == State::Failed);
+    match args.format.format {
+        Format::Text => output::result(&text(&findings))?,
+        Format::Json => output::json(&Report { version: 1, context: cluster.context, findings })?,
+    }
+    Ok(if failed { Exit::Failed } else { Exit::Handled })
+}
+
+async fn examine(
+    cluster: &Cluster,
+    registry: &Registry,
+    api_server: &[String],
+) -> anyhow::Result<Vec<Finding>> {
+    let system_namespace = &registry.kubernetes.system_namespace;
+    let mut findings =
+        vec![objects(cluster, system_namespace, &provision::system(system_namespace), "").await];
+    for agent in registry.agents.values() {
+        let manifests = provision::agent(agent, system_namespace, api_server)
+            .map_err(|error| UserError::usage(error.to_string(), "correct it and run this again"))?;
+        let option = format!(" --agent {}", agent.name);
+        findings.push(objects(cluster, &agent.name.namespace(), &manifests, &option).await);
+        findings.push(policies(cluster, agent, &manifests).await);
+        findings.push(admission(cluster, agent).await);
+    }
+    findings.push(removed(cluster, registry).await);
+    let checks = access_checks(registry);
+    let answered =
+        futures_util::stream::iter(&checks).map(|check| access(cluster, check)).buffered(CONCURRENCY);
+    findings.extend(answered.collect::<Vec<_>>().await);
+    Ok(findings)
+}
+
+async fn objects(cluster: &Cluster, namespace: &str, manifests: &[Value], option: &str) -> Finding {
+    let check = format!("{namespace}: everything is as `agents provision` prints it");
+    let mut faults = Vec::new();
+    for manifest in manifests {
+        match cluster.live(manifest).await {
+            Ok(live) => faults.extend(drift(manifest, live.as_ref())),
+            Err(error) => return Finding::unknown(check, error.to_string()),
+        }
+    }
+    Finding::new(check, faults, format!("run `astra-dispatch agents provision{option} | kubectl apply -f -`"))
+}
+
+async fn policies(cluster: &Cluster, agent: &Agent, manifests: &[Value]) -> Finding {
+    let namespace = agent.name.namespace();
+    let check = format!("{namespace}: no network policy but ours");
+    match cluster.network_policies(&namespace).await {
+        Ok(live) => Finding::new(
+            check,
+            foreign_policies(manifests, &live),
+            format!(
+                "put what it allows into `network` of the agent, then `kubectl delete networkpolicy -n {namespace} NAME`"
+            ),
+        ),
+        Err(error) => Finding::unknown(check, error.to_string()),
+    }
+}
+
+/// Pod Security is proved, not read from labels: admission is asked about a pod it must refuse.
+async fn admission(cluster: &Cluster, agent: &Agent) -> Finding {
+    let namespace = agent.name.namespace();
+    let check = format!("{namespace}: Pod Security refuses a pod in the host's network");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "doctor"},
+        "spec": {"hostNetwork": true, "automountServiceAccountToken": false, "containers": [
+            {"name": "c", "image": "none.invalid/none:1"}]}
+    });
+    match cluster.try_pod(&namespace, &pod).await {
+        Ok(Some(refusal)) if refusal.contains("PodSecurity") => Finding::new(check, Vec::new(), ""),
+        Ok(Some(refusal)) => Finding::unknown(check, refusal),
+        Ok(None) => Finding::new(
+            check,
+            vec!["it would be let in".to_owned()],
+            format!(
+                "label the namespace: `astra-dispatch agents provision --agent {} | kubectl apply -f -`",
+                agent.name
+            ),
+        ),
+        Err(error) => Finding::unknown(check, error.to_string()),
+    }
+}
+
+async fn removed(cluster: &Cluster, registry: &Registry) -> Finding {
+    let check = "no namespace of an agent that left the registry";
+    match cluster.namespaces_with(LABEL_AGENT).await {
+        Ok(namespaces) => {
+            let removed = removed_agents(registry, &namespaces);
+            let remedy =
+                format!("when their runs are published: `kubectl delete namespace {}`", removed.join(" "));
+            Finding::new(check, removed.iter().map(|name| format!("{name} is left over")).collect(), remedy)
+        }
+        Err(error) => Finding::unknown(check, error.to_string()),
+    }
+}
+
+async fn access(cluster: &Cluster, check: &AccessCheck) -> Finding {
+    let mut faults = Vec::new();
+    for question in &check.questions {
+        match cluster.is_allowed(&check.who, question).await {
+            Ok(allowed) if allowed == question.allowed => {}
+            Ok(_) => faults.push(question.fault(&check.who)),
+            Err(error) => return Finding::unknown(check.check.clone(), error.to_string()),
+        }
+    }
+    Finding::new(
+        check.check.clone(),
+        faults,
+        "find the Role or ClusterRole that says so with `kubectl get rolebindings,clusterrolebindings -A -o wide`, \
+         and apply `agents provision`",
+    )
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut lines = Vec::new();
+    for finding in findings {
+        let mark = match finding.state {
+            State::Passed => "ok     ",
+            State::Failed => "FAILED ",
+            State::Unknown => "unknown",
+        };
+        lines.push(format!("{mark} {}", finding.check));
+        lines.extend(finding.faults.iter().map(|fault| format!("          {fault}")));
+        lines.extend(finding.remedy.iter().map(|remedy| format!("          → {remedy}")));
+    }
+    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+    let (passed, failed, unknown) = (count(State::Passed), count(State::Failed), count(State::Unknown));
+    lines.push(format!("{passed} passed, {failed} failed, {unknown} unknown"));
+    escape::terminal(&lines.join("\n")).into_owned()
+}
