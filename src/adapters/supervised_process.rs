@@ -57,11 +57,11 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Runs it to its end. `take_in` gets its output as it comes; when `cancelled` is ready it is stopped.
+    /// Runs it to its end. `take_in` gets its output as it comes; it is stopped when `stop` says so.
     pub async fn run(
         self,
         mut take_in: impl FnMut(Stream, &[u8]),
-        cancelled: impl Future<Output = ()>,
+        stop: impl Future<Output = Stop>,
     ) -> anyhow::Result<ProcessEnd> {
         let start = Instant::now();
         let Self { mut command, input, limits, areas, alone } = self;
@@ -82,15 +82,15 @@ impl Supervised {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = tokio::time::Instant::from_std(start + limits.time);
-        let mut cancelled = pin!(cancelled);
-        let mut is_cancelled = false;
+        let mut stop = pin!(stop);
+        let mut is_told = false;
         let status: ExitStatus = loop {
             tokio::select! {
                 status = child.wait() => break status.context("wait for the agent's program")?,
                 Some((stream, piece)) = output.recv() => take_in(stream, &piece),
-                () = &mut cancelled, if !is_cancelled => {
-                    is_cancelled = true;
-                    escalation.begin(Stop::Cancelled, &family);
+                stop = &mut stop, if !is_told => {
+                    is_told = true;
+                    escalation.begin(stop, &family);
                 }
                 () = sleep_until(deadline), if escalation.stop.is_none() => escalation.begin(Stop::Time, &family),
                 () = sleep_until(escalation.next()), if escalation.is_pending() => escalation.proceed(&family),
@@ -161,13 +161,13 @@ struct Escalation {
 }
 
 impl Escalation {
-    /// Begins to stop the program. A cancellation outranks whatever was begun before.
+    /// Begins to stop the program. Who is told from outside outranks whatever was begun before.
     fn begin(&mut self, stop: Stop, family: &Family) {
         self.stop = Some(stop);
         // An interrupted CLI sums up tokens and cost, so it gets time for it; whoever cancels does
         // not wait for more than five seconds, and who fills memory or disk gets no time to go on.
         let steps: &[(u64, Signal)] = match stop {
-            Stop::Time => &[(0, Signal::INT), (10, Signal::TERM), (15, Signal::KILL)],
+            Stop::Time | Stop::Waiting(_) => &[(0, Signal::INT), (10, Signal::TERM), (15, Signal::KILL)],
             Stop::Cancelled => &[(0, Signal::INT), (3, Signal::TERM), (5, Signal::KILL)],
             Stop::Memory(_) | Stop::Disk(_) | Stop::Files(_) | Stop::DiskFull => &[(0, Signal::KILL)],
         };

@@ -22,13 +22,13 @@ fn shell(script: &str, directory: &Path, limits: Limits) -> Supervised {
     }
 }
 
-async fn run(supervised: Supervised, cancelled: impl Future<Output = ()>) -> Ended {
+async fn run(supervised: Supervised, stop: impl Future<Output = Stop>) -> Ended {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let take_in = |stream, piece: &[u8]| match stream {
         Stream::Out => out.extend_from_slice(piece),
         Stream::Err => err.extend_from_slice(piece),
     };
-    let end = supervised.run(take_in, cancelled).await.expect("run");
+    let end = supervised.run(take_in, stop).await.expect("run");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Ended { end, out: text(out), err: text(err) }
 }
@@ -67,7 +67,10 @@ async fn the_time_limit_interrupts_and_the_program_may_sum_up() {
 async fn a_cancelled_program_that_ignores_signals_is_killed_with_its_children() {
     let home = tempfile::tempdir().expect("directory");
     let script = "trap '' INT TERM; sleep 600 & echo $!; wait; sleep 600";
-    let ready = async { tokio::time::sleep(Duration::from_millis(300)).await };
+    let ready = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Stop::Cancelled
+    };
     let ended = run(shell(script, home.path(), PLENTY), ready).await;
     assert_eq!((ended.end.stopped, ended.end.exit), (Some(Stop::Cancelled), Exit::Signal(9)));
     assert!((4.5..9.0).contains(&ended.end.seconds), "{}", ended.end.seconds);

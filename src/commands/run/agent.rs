@@ -3,9 +3,11 @@
 //! Whatever the program does, the phase ends with a report and exit code 0; what the report says of
 //! work and cost is the program's claim.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -26,12 +28,14 @@ use crate::domain::result::FailureClass;
 use crate::domain::run_plan::RunPlan;
 use crate::domain::runtime::lines::Lines;
 use crate::domain::runtime::{
-    FILE_LIMIT, HOME_LIMIT, Invocation, Places, ProcessEnd, Prompts, Reading, Stream, TRANSCRIPT_LIMIT,
+    FILE_LIMIT, HOME_LIMIT, Invocation, Places, ProcessEnd, Prompts, Reading, Stop, Stream, TRANSCRIPT_LIMIT,
     WORKSPACE_LIMIT, invocation, not_started,
 };
 use crate::error::{Exit, UserError};
 use crate::output;
 
+/// How long a program may wait for the model API when it would do so without end.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// Where programs are looked for when nobody says.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -106,6 +110,7 @@ async fn supervise(
     let path = directory.path(AGENT_TRANSCRIPT);
     let mut transcript = Transcript::create(&path, std::io::stderr(), mask, TRANSCRIPT_LIMIT)?;
     let (mut out, mut err) = (Lines::default(), Lines::default());
+    let waiting_since = Cell::new(None);
     let take_in = |stream, piece: &[u8]| match stream {
         Stream::Err => {
             transcript.write(stream, piece);
@@ -113,14 +118,33 @@ async fn supervise(
         }
         Stream::Out if reading.is_events(stream) => {
             out.feed(piece, |line| take_in_event(reading, &mut transcript, line));
+            let since = waiting_since.get().unwrap_or_else(Instant::now);
+            waiting_since.set(reading.is_waiting().then_some(since));
         }
         Stream::Out => transcript.write(stream, piece),
+    };
+    let stop = async {
+        tokio::select! {
+            () = stop => Stop::Cancelled,
+            stop = waited_too_long(&waiting_since, PATIENCE) => stop,
+        }
     };
     let end = supervised.run(take_in, stop).await?;
     out.finish(|line| take_in_event(reading, &mut transcript, line));
     err.finish(|line| reading.line(Stream::Err, line));
     transcript.finish();
     Ok(end)
+}
+
+/// Ready when the program has been waiting for the model API for longer than that.
+async fn waited_too_long(since: &Cell<Option<Instant>>, patience: Duration) -> Stop {
+    let mut ticks = tokio::time::interval(patience.min(Duration::from_secs(1)));
+    loop {
+        ticks.tick().await;
+        if since.get().is_some_and(|since| since.elapsed() > patience) {
+            return Stop::Waiting(patience.as_secs());
+        }
+    }
 }
 
 fn take_in_event(reading: &mut Reading, transcript: &mut Transcript<std::io::Stderr>, line: &str) {
@@ -255,4 +279,21 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_is_ended_only_when_it_lasts() {
+        let patience = Duration::from_millis(200);
+        let since = Cell::new(None);
+        let short = tokio::time::timeout(patience * 3, waited_too_long(&since, patience));
+        assert!(short.await.is_err(), "nobody waits");
+        since.set(Some(Instant::now()));
+        let begun = Instant::now();
+        assert_eq!(waited_too_long(&since, patience).await, Stop::Waiting(0));
+        assert!(begun.elapsed() >= patience);
+    }
 }

@@ -2,7 +2,7 @@
 //! recordings are in `fixtures/agent-runtimes/`.
 //!
 //! It knows no limit of turns or money: the time limit is its only one. When the API cannot be
-//! reached it waits for ever, so that is found out by the time limit too.
+//! reached it waits for ever, which is why it is watched.
 
 use serde::Deserialize;
 
@@ -132,6 +132,11 @@ impl Reading {
         sum.cache_write = sum.cache_write.saturating_add(usage.cache_write_input_tokens);
     }
 
+    /// Whether it waits for the network, which it does without end.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|message| message.contains("waiting for network"))
+    }
+
     /// What the whole comes to.
     pub fn report(&self, end: &ProcessEnd) -> AgentReport {
         let mut report = not_started(FailureClass::Agent, String::new());
@@ -217,6 +222,18 @@ mod tests {
             let report = replay(name, stopped);
             assert_eq!((report.ending, report.class), (ending, class), "{name}: {}", report.reason);
         }
+    }
+
+    #[test]
+    fn waiting_for_the_network_begins_and_ends() {
+        let mut reading = Reading::default();
+        let says = |message: &str| serde_json::json!({"type": "error", "message": message}).to_string();
+        reading.line(Stream::Out, &says("Reconnecting... 1/5 (unexpected status 401 Unauthorized)"));
+        assert!(!reading.is_waiting());
+        reading.line(Stream::Out, &says("Reconnecting... waiting for network (Connection failed)"));
+        assert!(reading.is_waiting());
+        reading.line(Stream::Out, r#"{"type":"item.started","item":{}}"#);
+        assert!(!reading.is_waiting());
     }
 
     #[test]

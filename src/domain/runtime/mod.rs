@@ -139,6 +139,8 @@ pub enum Exit {
 pub enum Stop {
     /// Its time was up.
     Time,
+    /// It had been waiting for the model API for this many seconds, and would have gone on.
+    Waiting(u64),
     /// It and its children took more memory than this many bytes.
     Memory(u64),
     /// Its files took more than this many bytes.
@@ -176,6 +178,11 @@ impl Reading {
     /// anything else is passed on as it comes.
     pub fn is_events(&self, stream: Stream) -> bool {
         stream == Stream::Out && !matches!(self, Self::Command(_))
+    }
+
+    /// Whether the program waits for the model API and will do so without end.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Codex(reading) if reading.is_waiting())
     }
 
     /// What the transcript shows of a line of events.
@@ -232,6 +239,11 @@ fn stopped(report: &mut AgentReport, stop: Stop) {
         Stop::Cancelled => {
             (AgentEnding::Cancelled, FailureClass::Cancelled, "The run was cancelled.".to_owned())
         }
+        Stop::Waiting(seconds) => (
+            AgentEnding::Failed,
+            FailureClass::Infrastructure,
+            format!("The model API could not be reached for {seconds} s."),
+        ),
         // A model that never answered is not the agent's doing: the reading has said so.
         Stop::Time if report.class == Some(FailureClass::Infrastructure) => return,
         Stop::Time => (

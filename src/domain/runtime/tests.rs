@@ -35,6 +35,12 @@ fn what_stopped_the_program_outranks_what_it_says() {
             "The agent made more than 2000000 files.",
         ),
         (Stop::DiskFull, AgentEnding::Failed, FailureClass::Agent, "The agent filled the disk."),
+        (
+            Stop::Waiting(300),
+            AgentEnding::Failed,
+            FailureClass::Infrastructure,
+            "The model API could not be reached for 300 s.",
+        ),
         (Stop::Cancelled, AgentEnding::Cancelled, FailureClass::Cancelled, "The run was cancelled."),
     ];
     for (stop, ending, class, reason) in table {
