@@ -11,7 +11,7 @@ use crate::domain::runtime::Stop;
 const RESERVE: u64 = 64 << 20;
 /// Between two walks, at least; a walk that takes long is made more rarely.
 const PAUSE: Duration = Duration::from_secs(2);
-/// A walk may take this part of the time.
+/// A walk may take one part of so many of the time.
 const SHARE: u32 = 10;
 
 /// What files take.
@@ -64,16 +64,17 @@ pub(super) struct Watch {
     areas: Vec<Area>,
     most_files: u64,
     free_at_start: Vec<u64>,
-    walk: Option<Receiver<Option<Stop>>>,
-    walk_began: Instant,
+    walk: Option<Receiver<Walked>>,
     next: Instant,
 }
 
+/// What a walk found, and how long it took.
+type Walked = (Option<Stop>, Duration);
+
 impl Watch {
     pub(super) fn new(areas: Vec<Area>, most_files: u64) -> Self {
-        let now = Instant::now();
         let free_at_start = areas.iter().map(free).collect();
-        Self { areas, most_files, free_at_start, walk: None, walk_began: now, next: now }
+        Self { areas, most_files, free_at_start, walk: None, next: Instant::now() }
     }
 
     /// Why the program has to be stopped, if it has. Never waits: walks are made on another thread.
@@ -86,13 +87,13 @@ impl Watch {
             self.begin_walk();
             return None;
         };
-        let found = match walk.try_recv() {
-            Ok(found) => found,
+        let (found, took) = match walk.try_recv() {
+            Ok(walked) => walked,
             Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Disconnected) => (None, PAUSE),
         };
         self.walk = None;
-        self.next = Instant::now() + PAUSE.max(self.walk_began.elapsed() * SHARE);
+        self.next = Instant::now() + PAUSE.max(took * SHARE);
         found
     }
 
@@ -102,9 +103,12 @@ impl Watch {
         }
         let (sender, receiver) = channel();
         let (areas, most_files) = (self.areas.clone(), self.most_files);
-        self.walk_began = Instant::now();
         self.walk = Some(receiver);
-        std::thread::spawn(move || sender.send(areas.iter().find_map(|area| area.excess(most_files))));
+        std::thread::spawn(move || {
+            let began = Instant::now();
+            let found = areas.iter().find_map(|area| area.excess(most_files));
+            sender.send((found, began.elapsed()))
+        });
     }
 }
 
