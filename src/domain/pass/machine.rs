@@ -331,6 +331,3 @@ impl<'w> Pass<'w> {
 fn only(mut responses: Vec<Response>) -> Response {
     responses.pop().unwrap_or_else(|| Response::Failed("there was no answer".to_owned()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,7 +12,7 @@ use super::observed::{Index, Observed, Seen, counts};
 use super::report::{StopOutcome, Subject, TaskOutcome};
 use super::timing::Timing;
 use crate::domain::decision::{LiveRun, Situation, Verdict, judge};
-use crate::domain::job::{CancelReason, Job, JobRef};
+use crate::domain::job::{CancelReason, Job, JobPhase, JobRef};
 use crate::domain::ledger::{Blocked, Entry, Ledger, Waiting};
 use crate::domain::matching::{Running, Workforce};
 use crate::domain::name::{ItemId, RunId};
@@ -194,6 +194,17 @@ impl<'o, 'i, 'w> Planner<'o, 'i, 'w> {
         }
     }
 
+    /// A publisher that has had its time is dead: somebody else goes on with what it claimed.
+    fn take_over(&mut self, job: &Job) {
+        let Some(claim) = job.claim.as_ref().filter(|_| job.phase == JobPhase::Claimed) else { return };
+        let free_at = claim.at + self.basis.timing.claim_takeover;
+        if free_at <= self.now() {
+            self.follow_up.publishable.push(subject(job));
+        } else {
+            self.wake_at(free_at);
+        }
+    }
+
     fn wake_at(&mut self, at: Timestamp) {
         self.follow_up.wake_at = Some(self.follow_up.wake_at.map_or(at, |other| other.min(at)));
     }
@@ -239,8 +250,8 @@ impl<'o, 'i, 'w> Planner<'o, 'i, 'w> {
         }
     }
 
-    /// A namespace is remembered until its agent has left the registry, no entry is in it, and a
-    /// complete list shows nothing of ours.
+    /// A namespace is remembered until its agent has left the registry, no entry is or was in it,
+    /// and a complete list shows nothing of ours.
     fn forget_namespaces(&mut self) {
         let registry = self.basis.workforce.registry();
         let mut known: BTreeSet<String> = std::mem::take(&mut self.ledger.namespaces).into_iter().collect();
@@ -286,6 +297,3 @@ fn start(
 fn subject(job: &Job) -> Subject {
     Subject { job: job.reference(), item: job.item_ref() }
 }
-
-#[cfg(test)]
-mod tests;

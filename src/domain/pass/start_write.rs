@@ -98,6 +98,3 @@ fn needs_start(job: &Job) -> bool {
         && job.cancel.is_none()
         && job.item_state.as_ref().is_none_or(|state| !state.acknowledged)
 }
-
-#[cfg(test)]
-mod tests;

@@ -60,7 +60,10 @@ impl<'o, 'w> Planner<'o, '_, 'w> {
                             self.weigh_ended(entry, job, seen)
                         }
                         (JobPhase::Published, _) if !job.pod_alive => {}
-                        (JobPhase::Claimed | JobPhase::Published, _) => self.lingers(entry, seen),
+                        (JobPhase::Claimed | JobPhase::Published, _) => {
+                            self.take_over(job);
+                            self.lingers(entry, seen);
+                        }
                     }
                 }
             }
@@ -268,6 +271,7 @@ impl<'o, 'w> Planner<'o, '_, 'w> {
         let is_published = job.phase == JobPhase::Published;
         if !is_published {
             self.unpublished.insert(entry.item, entry.run.clone());
+            self.take_over(job);
             if !job.pod_alive && job.phase == JobPhase::Cancelled {
                 self.follow_up.publishable.push(subject(job));
             }

@@ -25,7 +25,7 @@ impl<'o> Planner<'o, '_, '_> {
 
     fn weigh_unnamed_job(&mut self, job: &'o Job) {
         match (job.phase, &job.end) {
-            (JobPhase::Claimed | JobPhase::Published, _) => {}
+            (JobPhase::Claimed | JobPhase::Published, _) => self.take_over(job),
             (JobPhase::Cancelled, _) => {
                 if !job.pod_alive {
                     self.follow_up.publishable.push(subject(job));
