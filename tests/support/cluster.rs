@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use astra_dispatch::adapters::kubernetes::manifests::RunMaker;
 use astra_dispatch::adapters::kubernetes::{Cluster, KubernetesStore};
+use astra_dispatch::domain::job::JobRef;
 use astra_dispatch::domain::kubernetes::{DISPATCHER_GROUP, provision};
 use astra_dispatch::domain::name::{AgentName, ItemId, ProjectId};
 use astra_dispatch::domain::pass::NewJob;
@@ -33,6 +34,14 @@ pub struct TestCluster {
     pub registry: Arc<Registry>,
     pub agent: AgentName,
     pub system_namespace: String,
+    /// Where its runs clone from.
+    pub git_base_url: String,
+}
+
+/// The address of this machine that the pods of tests/cluster/up reach.
+pub fn host_address() -> std::net::IpAddr {
+    let number = std::env::var("ASTRA_TEST_CLUSTER").unwrap_or_else(|_| "0".into());
+    format!("10.77.{number}.1").parse().unwrap()
 }
 
 /// What the API server answered.
@@ -57,7 +66,13 @@ impl TestCluster {
         adapt(&mut registry, &agent);
         let system_namespace = registry.kubernetes.system_namespace.clone();
         let admin = kube::Client::try_from(config(|_| ()).await).unwrap();
-        let cluster = Self { admin, registry: Arc::new(registry), agent, system_namespace };
+        let cluster = Self {
+            admin,
+            registry: Arc::new(registry),
+            agent,
+            system_namespace,
+            git_base_url: "https://127.0.0.1:1".into(),
+        };
         for manifest in provision::manifests(&cluster.registry, None, &[]).unwrap() {
             cluster.apply(&manifest).await;
         }
@@ -77,7 +92,7 @@ impl TestCluster {
         .await;
         let cluster = Cluster::from_config(config, "test").unwrap();
         let surroundings =
-            Surroundings { git_base_url: "http://127.0.0.1:1".into(), registry_path: ".astra".into() };
+            Surroundings { git_base_url: self.git_base_url.clone(), registry_path: ".astra".into() };
         let maker = RunMaker::new(
             Arc::clone(&self.registry),
             surroundings,
@@ -143,6 +158,75 @@ impl TestCluster {
         assert!(applied.status < 300, "{path}: {}", applied.body);
     }
 
+    /// The newest pod of a run, as the API server has it.
+    pub async fn pod(&self, job: &JobRef) -> Value {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods?labelSelector=dispatch.astra.dev%2Frun%3D{}",
+            job.namespace, job.run
+        );
+        self.get(&path).await.body["items"][0].clone()
+    }
+
+    /// Waits until a step of a run runs.
+    pub async fn step_runs(&self, job: &JobRef, step: &str) {
+        eventually(&format!("{step} of {} runs", job.run), || async {
+            let pod = self.pod(job).await;
+            let statuses = [&pod["status"]["initContainerStatuses"], &pod["status"]["containerStatuses"]];
+            let mut statuses = statuses.into_iter().filter_map(Value::as_array).flatten();
+            statuses
+                .any(|status| status["name"] == step && status["state"]["running"].is_object())
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the log of a step says something; the whole log then.
+    pub async fn log_says(&self, job: &JobRef, step: &str, text: &str) -> String {
+        eventually(&format!("{step} of {} says {text}", job.run), || async {
+            let pod = self.pod(job).await;
+            let name = pod["metadata"]["name"].as_str()?.to_owned();
+            let path = format!("/api/v1/namespaces/{}/pods/{name}/log?container={step}", job.namespace);
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = self.admin.send(request).await.unwrap();
+            let log =
+                String::from_utf8_lossy(&response.into_body().collect_bytes().await.unwrap()).into_owned();
+            log.contains(text).then_some(log)
+        })
+        .await
+    }
+
+    /// Waits until the diagnosis of a run says something.
+    pub async fn eventually_says(&self, store: &KubernetesStore, job: &JobRef, text: &str) -> String {
+        eventually(&format!("{} says {text}", job.run), || async {
+            let sentence = store.diagnose(job).await.unwrap().unwrap().sentence;
+            sentence.contains(text).then_some(sentence)
+        })
+        .await
+    }
+
+    /// Deletes a run's pod, as a person may.
+    pub async fn delete_pod(&self, job: &JobRef) {
+        let pod = self.pod(job).await;
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}",
+            job.namespace,
+            pod["metadata"]["name"].as_str().unwrap()
+        );
+        let answered = self.call(Method::DELETE, &path, "application/json", &Value::Null).await;
+        assert!(answered.status < 300, "{}", answered.body);
+    }
+
+    /// Evicts a run's pod, as `kubectl drain` does.
+    pub async fn evict_pod(&self, job: &JobRef) {
+        let pod = self.pod(job).await;
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        let eviction = serde_json::json!({"apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": name, "namespace": job.namespace}, "deleteOptions": {"gracePeriodSeconds": 2}});
+        let path = format!("/api/v1/namespaces/{}/pods/{name}/eviction", job.namespace);
+        let answered = self.call(Method::POST, &path, "application/json", &eviction).await;
+        assert!(answered.status < 300, "{}", answered.body);
+    }
+
     /// Removes what the test made. What a failed test leaves is there to be looked at.
     pub async fn remove(self) {
         for namespace in [self.namespace(), self.system_namespace.clone()] {
@@ -187,4 +271,16 @@ async fn call(
     let status = response.status().as_u16();
     let bytes = response.into_body().collect_bytes().await.unwrap();
     Answered { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+}
+
+/// Waits until something is there, for at most 90 seconds.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(std::time::Instant::now() < end, "not within 90 seconds: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
 }

@@ -14,6 +14,7 @@ use super::manifests::{RunMaker, no_maker};
 use super::patch::JobPatch;
 use crate::adapters::store::{Creation, SecretWrite, Store, StoreError, StoreResult};
 use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobPhase, JobRef};
+use crate::domain::kubernetes::diagnosis::{Diagnosis, diagnose};
 use crate::domain::kubernetes::job_state::{has_ended, is_alive};
 use crate::domain::kubernetes::secret::secret;
 use crate::domain::kubernetes::{LEDGER_KEY, LEDGER_NAME, identity};
@@ -43,6 +44,18 @@ impl KubernetesStore {
     /// The cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What a Job is doing or why it failed, for people. `None`: it is gone.
+    pub async fn diagnose(&self, job: &JobRef) -> StoreResult<Option<Diagnosis>> {
+        let Some(found) = self.this_job(job).await? else { return Ok(None) };
+        let pods = self.cluster.pods_of_job(&job.namespace, &job.uid).await?;
+        let events = if pods.is_empty() {
+            self.cluster.events_of_job(&job.namespace, &job.uid).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Some(diagnose(&found.value, &pods, &events, found.now)))
     }
 
     fn ledger_path(&self) -> StoreResult<String> {
