@@ -2,6 +2,7 @@
 
 pub mod beneath;
 pub mod confinement;
+pub mod delivery;
 pub mod event_file;
 pub mod git;
 pub mod kubernetes;

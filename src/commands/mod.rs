@@ -16,6 +16,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Completions(args) => completions(&args),
         Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,
         Command::Run(RunCommand::Confine(args)) => run::confine::run(&args),
+        Command::Run(RunCommand::Deliver(args)) => run::deliver::run(&args).await,
         Command::Run(RunCommand::Install(args)) => run::install::run(&args),
         Command::Run(RunCommand::Collect(args)) => run::collect::run(&args).await,
         Command::Run(RunCommand::Prepare(args)) => run::prepare::run(&args).await,

@@ -40,6 +40,8 @@ const PROTECTED: &[&str] =
 pub mod rule {
     /// The work is not exactly one commit of ours on the prepared base.
     pub const COMMIT: &str = "commit";
+    /// `collect` could not take the work tree along.
+    pub const WORK_TREE: &str = "work-tree";
     /// A path that agents may not touch.
     pub const PROTECTED_PATH: &str = "protected-path";
     /// A path that means something else on another file system, or hides characters.
@@ -201,6 +203,26 @@ impl Gate {
 /// A finding about the delivered commit itself.
 pub fn commit_finding(message: &str) -> Finding {
     finding(rule::COMMIT, None, message.to_owned())
+}
+
+/// A finding of `collect`, which does not even take such work along.
+pub fn work_tree_finding(message: &str) -> Finding {
+    finding(rule::WORK_TREE, None, message.to_owned())
+}
+
+/// One sentence about a refusal.
+pub fn refusal(findings: &[Finding]) -> String {
+    if findings.iter().any(is_secret) {
+        return "the work has a secret in it, so nothing was pushed: replace that secret".to_owned();
+    }
+    let first = findings.first().map(|finding| match &finding.path {
+        Some(path) => format!("{} ({path}): {}", finding.rule, finding.message),
+        None => format!("{}: {}", finding.rule, finding.message),
+    });
+    match findings.len() {
+        0 | 1 => format!("the gate refused the work: {}", first.unwrap_or_default()),
+        more => format!("the gate refused the work for {more} reasons, first {}", first.unwrap_or_default()),
+    }
 }
 
 /// Whether the work was refused for a secret: then it is not even kept.

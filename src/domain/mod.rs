@@ -3,8 +3,10 @@
 //! Nothing in here waits, reads a clock, a file, the environment or the network; time, drawn names
 //! and settings are arguments. A test (`tests/purity.rs`) holds this directory to it.
 
+pub mod bundle;
 pub mod commit;
 pub mod decision;
+pub mod ending;
 pub mod escape;
 pub mod event;
 pub mod gate;
@@ -22,6 +24,7 @@ pub mod prompt;
 pub mod publish;
 pub mod registry;
 pub mod result;
+pub mod result_copy;
 pub mod run_plan;
 pub mod runtime;
 pub mod secret_scan;

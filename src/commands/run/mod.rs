@@ -13,6 +13,7 @@ use crate::domain::result::FailureClass;
 pub mod agent;
 pub mod collect;
 pub mod confine;
+pub mod deliver;
 pub mod install;
 pub mod prepare;
 #[cfg(test)]
