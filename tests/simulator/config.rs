@@ -79,7 +79,11 @@ pub(crate) fn timing() -> Timing {
     Timing { backoff: std::time::Duration::ZERO, rounds: 2, ..Timing::default() }
 }
 
-fn leaked(agents: &[crate::small_world::SmallAgent], max_attempts: u32, ordinal: i64) -> &'static Workforce {
+pub(crate) fn leaked(
+    agents: &[crate::small_world::SmallAgent],
+    max_attempts: u32,
+    ordinal: i64,
+) -> &'static Workforce {
     Box::leak(Box::new(crate::small_world::workforce(agents, max_attempts, ordinal)))
 }
 

@@ -370,12 +370,18 @@ impl World {
 
     /// Whether a run of an item lives or is being published, and so will be the answer to a wish.
     pub(crate) fn has_live_run(&self, item: ItemId) -> bool {
-        let of_item = || self.jobs.iter().filter(|job| job.item == item);
-        let lives = |job: &&Arc<Job>| job.phase != JobPhase::Published && job.is_answer();
-        let reserved = self.ledger.as_ref().is_some_and(|ledger| {
+        let named = |job: &Job| {
+            self.ledger.as_ref().is_some_and(|ledger| ledger.entries.iter().any(|entry| entry.run == job.run))
+        };
+        let lives = |job: &Job| match job.phase {
+            JobPhase::Published => false,
+            JobPhase::Queued => named(job),
+            _ => job.is_answer(),
+        };
+        let is_reserved = self.ledger.as_ref().is_some_and(|ledger| {
             ledger.entries.iter().any(|entry| entry.item == item && entry.state == EntryState::Reserved)
         });
-        of_item().any(|job| lives(&job)) || reserved
+        is_reserved || self.jobs.iter().any(|job| job.item == item && lives(job))
     }
 }
 

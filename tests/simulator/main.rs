@@ -13,6 +13,7 @@ mod config;
 mod dispatcher;
 mod ghost;
 mod search;
+mod stories;
 mod world;
 
 use std::time::Duration;
@@ -166,5 +167,39 @@ mod worlds {
         skewed_with_two_tasks => |small| small(&[(Infrastructure, 1)]).skewed().tasks(2);
         three_passes => |small| small(&[(Crash, 1), (Reopen, 1)]).passes(3);
         three_dispatchers => |small| small(&[(Crash, 1)]).dispatchers(3).passes(1);
+    }
+}
+
+/// Larger worlds: `cargo test --test simulator -- --ignored`, minutes and gigabytes.
+mod large_worlds {
+    use super::*;
+    use Fault::*;
+
+    macro_rules! worlds {
+        ($($name:ident => $budget:expr $(, $change:ident($($argument:expr)?))*;)*) => {
+            $(
+                #[test]
+                #[ignore = "takes minutes and gigabytes"]
+                fn $name() {
+                    let config = Config::small(stringify!($name), &$budget);
+                    holds(Config { limit: config.limit * 50, ..config }$(.$change($($argument)?))*);
+                }
+            )*
+        };
+    }
+
+    worlds! {
+        everything_once => [
+            (Crash, 1), (CancelItem, 1), (Reopen, 1), (Infrastructure, 1), (HandDeletion, 1), (LedgerLost, 1)
+        ];
+        label_reopen_hand_and_crash => [(ToggleLabel, 2), (Reopen, 1), (HandDeletion, 1), (Crash, 1)];
+        drag_label_reopen_and_crash => [(Drag, 1), (ToggleLabel, 2), (Reopen, 1), (Crash, 1)];
+        two_tasks_label_hand_and_crash => [(ToggleLabel, 1), (HandDeletion, 1), (Crash, 1)], tasks(2);
+        two_tasks_two_agents => [(Crash, 1), (Infrastructure, 1)], tasks(2), two_agents();
+        two_tasks_skewed => [(Crash, 1), (Infrastructure, 1)], tasks(2), skewed();
+        three_passes_reopen_and_cancel => [(Reopen, 2), (CancelItem, 1), (Crash, 1)], passes(3);
+        three_dispatchers_reopen => [(Crash, 1), (Reopen, 1)], dispatchers(3);
+        answers_lost_and_unread => [(AnswerLost, 2), (Unread, 1), (Infrastructure, 1)];
+        stopped_and_lost => [(StopRun, 1), (Infrastructure, 1), (Reopen, 1), (Crash, 1)];
     }
 }

@@ -1,6 +1,6 @@
 //! The pass as a state machine: which calls, in which order, and what each answer leads to.
 
-use super::call::{Hint, LedgerRead, Request, Response, Step, Version};
+use super::call::{Hint, ItemRead, LedgerRead, Request, Response, Step, Version};
 use super::candidates;
 use super::edit::Edit;
 use super::observed::{Lookup, Observed};
@@ -270,9 +270,12 @@ impl<'w> Pass<'w> {
         responses: Vec<Response>,
     ) -> PassStep<'w> {
         // What cannot be read is unknown; the rest of the pass goes on.
-        if let Response::Items(reads) = only(responses) {
-            observed.items = items.into_iter().zip(reads).collect();
-        }
+        let mut reads = match only(responses) {
+            Response::Items(reads) => reads,
+            _ => Vec::new(),
+        };
+        reads.resize(items.len(), ItemRead::Unread);
+        observed.items = items.into_iter().zip(reads).collect();
         self.swap(&observed, version)
     }
 

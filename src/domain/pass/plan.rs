@@ -2,6 +2,7 @@
 //! function; the effects are applied only after the swap to the new ledger succeeded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -16,6 +17,7 @@ use crate::domain::job::{CancelReason, Job, JobPhase, JobRef};
 use crate::domain::ledger::{Blocked, Entry, Ledger, Waiting};
 use crate::domain::matching::{Running, Workforce};
 use crate::domain::name::{ItemId, RunId};
+use crate::domain::task::Task;
 use crate::domain::work_item::{ItemRef, StateGroup, WorkItem};
 
 mod admission;
@@ -257,7 +259,8 @@ impl<'o, 'i, 'w> Planner<'o, 'i, 'w> {
         let mut known: BTreeSet<String> = std::mem::take(&mut self.ledger.namespaces).into_iter().collect();
         known.extend(self.ledger.entries.iter().map(|entry| entry.namespace.clone()));
         let employed: BTreeSet<String> = registry.agents.keys().map(|agent| agent.namespace()).collect();
-        let used: BTreeSet<&str> = self.ledger.entries.iter().map(|entry| entry.namespace.as_str()).collect();
+        let entries = self.ledger.entries.iter().chain(&self.observed.ledger.entries);
+        let used: BTreeSet<&str> = entries.map(|entry| entry.namespace.as_str()).collect();
         known.retain(|namespace| {
             employed.contains(namespace)
                 || used.contains(namespace.as_str())
@@ -268,17 +271,11 @@ impl<'o, 'i, 'w> Planner<'o, 'i, 'w> {
 }
 
 /// What is needed to begin the run of an entry.
-fn start(
-    entry: &Entry,
-    item: &WorkItem,
-    task: crate::domain::task::Task,
-    basis: &Basis,
-    now: Timestamp,
-) -> Start {
+fn start(entry: &Entry, item: &WorkItem, task: Task, basis: &Basis, now: Timestamp) -> Start {
     Start {
         new: NewJob {
             run: entry.run.clone(),
-            task: std::sync::Arc::new(task),
+            task: Arc::new(task),
             agent: entry.agent.clone(),
             namespace: entry.namespace.clone(),
             attempt: entry.attempt,
