@@ -148,6 +148,11 @@ impl World {
     /// A write reaches Plane.
     pub(crate) fn land(&mut self, item: ItemId, to: &StateTarget) -> Response {
         let place = self.place_of(item);
+        // A person's change inside the window of a write may be overwritten. The ledger remembers
+        // that the task was begun; a lost one does not.
+        if self.ledger_was_lost && !self.has_live_run(item) {
+            self.ghosts[place].excuse();
+        }
         let item = Arc::make_mut(&mut self.items[place]);
         let StateTarget::Named(name) = to else { panic!("states are named here") };
         let from = std::mem::replace(&mut item.state, name.clone());
