@@ -13,6 +13,7 @@ use crate::domain::work_item::ItemRef;
 
 pub mod drive;
 pub mod memory;
+pub mod sqlite;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
