@@ -1,15 +1,16 @@
 //! Runs as child processes on this machine: where they live, and how their supervisors start.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
 
+use crate::adapters::run_directory::RunDirectory;
 use crate::domain::name::RunId;
 
+pub mod log_reader;
 pub mod phase_process;
 
 /// Where the local executor keeps everything: `store.sqlite3` and `runs/<run>/`.
@@ -17,10 +18,6 @@ pub mod phase_process;
 pub struct StateDirectory {
     root: PathBuf,
 }
-
-/// The directories of phases that exist before the first one starts.
-const PHASE_DIRECTORIES: &[&str] =
-    &["prepare", "agent", "agent/home", "agent/tmp", "agent/output", "collect", "deliver", "publish"];
 
 impl StateDirectory {
     /// The given directory, else `${XDG_STATE_HOME:-~/.local/state}/astra-dispatch/<workspace>`.
@@ -53,7 +50,7 @@ impl StateDirectory {
 
     /// The directory of one run.
     pub fn run(&self, run: &RunId) -> RunDirectory {
-        RunDirectory { path: self.root.join("runs").join(run.as_str()) }
+        RunDirectory::new(self.root.join("runs").join(run.as_str()))
     }
 }
 
@@ -79,73 +76,20 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("make directory {}", path.display()))
 }
 
-/// The directory of one run (layout: [`crate::domain::phase`]).
-#[derive(Debug, Clone)]
-pub struct RunDirectory {
-    path: PathBuf,
-}
+/// What the supervisor and the phases of a run say, within its directory.
+pub const RUN_LOG: &str = "run.log";
+/// What the agent's program says, within the run's directory.
+pub const TRANSCRIPT: &str = "agent/transcript.log";
 
-impl RunDirectory {
-    /// The directory itself.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What the supervisor and the phases say.
-    pub fn log(&self) -> PathBuf {
-        self.path.join("run.log")
-    }
-
-    /// What the agent's program says.
-    pub fn transcript(&self) -> PathBuf {
-        self.path.join("agent/transcript.log")
-    }
-
-    /// Makes the directory with everything that the phases read. Done again, it changes nothing
-    /// but what was not complete.
-    pub fn lay_out(&self, files: &[(&str, &str)]) -> anyhow::Result<()> {
-        for directory in [""].iter().chain(PHASE_DIRECTORIES) {
-            make_directory(&self.path.join(directory))?;
-        }
-        files.iter().try_for_each(|(name, text)| self.write(name, text))
-    }
-
-    /// Writes one file whole: a reader sees the old text or the new one.
-    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let path = self.path.join(name);
-        let temporary = self.path.join(format!("{name}.{}.new", std::process::id()));
-        let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().with_context(|| format!("write {}", path.display()))
-    }
-
-    /// Reads and parses one of our own JSON documents; `None` if it is not there.
-    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
-        let path = self.path.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).with_context(|| format!("parse {}", path.display()))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-        }
-    }
-
-    /// The run's log, for appending.
-    pub fn open_log(&self) -> anyhow::Result<File> {
-        let path = self.log();
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))
-    }
+/// The run's log, for appending.
+fn open_log(directory: &RunDirectory) -> anyhow::Result<File> {
+    let path = directory.path(RUN_LOG);
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))
 }
 
 /// Starts the supervisor of a released run: a process of its own that outlives the caller. It makes
@@ -155,7 +99,7 @@ impl RunDirectory {
 /// never in its arguments or in a file.
 pub fn start_supervisor(state: &StateDirectory, registry: &Path, run: &RunId) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("find the running program")?;
-    let log = state.run(run).open_log()?;
+    let log = open_log(&state.run(run))?;
     let errors = log.try_clone().context("open the run's log twice")?;
     tokio::process::Command::new(program)
         .args(["run", "supervise", run.as_str(), "--state-dir"])
@@ -174,8 +118,6 @@ pub fn start_supervisor(state: &StateDirectory, registry: &Path, run: &RunId) ->
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -195,25 +137,5 @@ mod tests {
         let given = home.join("given");
         let state = StateDirectory::open(Some(&given), "astra", |_| None).unwrap();
         assert_eq!(state.root(), given);
-    }
-
-    #[test]
-    fn a_run_directory_is_private_and_whole() {
-        let home = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(Some(home.path()), "astra", |_| None).unwrap();
-        let run = state.run(&"ast-1-x7k2p".parse().unwrap());
-        run.lay_out(&[("plan.json", "{\"a\": 1}"), ("task.md", "text")]).unwrap();
-        run.lay_out(&[("plan.json", "{\"a\": 1}")]).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(run.path()), 0o700);
-        assert_eq!(mode(&run.path().join("plan.json")), 0o600);
-        assert!(run.path().join("agent/home").is_dir());
-        let names: Vec<_> =
-            fs::read_dir(run.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(names.iter().all(|name| !name.to_string_lossy().ends_with(".new")), "{names:?}");
-        let read: Option<serde_json::Value> = run.read_json("plan.json").unwrap();
-        assert_eq!(read, Some(serde_json::json!({"a": 1})));
-        assert_eq!(run.read_json::<serde_json::Value>("none.json").unwrap(), None);
-        assert!(run.read_json::<serde_json::Value>("task.md").is_err());
     }
 }

@@ -5,6 +5,7 @@ use super::escape;
 use super::job::CancelReason;
 use super::registry::Trait;
 use super::result::{FailureClass, RunOutcome, Tokens, Verdict};
+use super::work_item::Priority;
 
 /// Text on one line: unseen characters removed, white space folded, at most `longest` characters.
 pub fn one_line(text: &str, longest: usize) -> String {
@@ -69,6 +70,29 @@ pub fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Approve => "approve",
         Verdict::Comment => "comment",
         Verdict::RequestChanges => "request changes",
+    }
+}
+
+/// A priority as people see it.
+pub fn priority_name(priority: Priority) -> &'static str {
+    match priority {
+        Priority::Urgent => "urgent",
+        Priority::High => "high",
+        Priority::Medium => "medium",
+        Priority::Low => "low",
+        Priority::None => "none",
+    }
+}
+
+/// An outcome as documents spell it.
+pub fn outcome_name(outcome: RunOutcome) -> &'static str {
+    match outcome {
+        RunOutcome::Changed => "changed",
+        RunOutcome::NoChange => "no_change",
+        RunOutcome::Review => "review",
+        RunOutcome::Refused => "refused",
+        RunOutcome::TimedOut => "timed_out",
+        RunOutcome::Failed => "failed",
     }
 }
 

@@ -28,6 +28,7 @@ pub mod result_copy;
 pub mod run_plan;
 pub mod runtime;
 pub mod secret_scan;
+pub mod status;
 pub mod task;
 pub mod words;
 pub mod work_item;

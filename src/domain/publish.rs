@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{CancelReason, JobFailure};
 use super::message;
 use super::name::{AgentName, Branch, ItemId, ProjectId, Repository, Role, RunId, TaskKey};
+use super::pass::StateTarget;
 use super::registry::{RegistryStamp, States, Trait};
 use super::result::{Review, RunOutcome, RunResult, Side, Verdict};
 use super::work_item::StateGroup;
@@ -201,16 +202,6 @@ pub struct StateMove {
     pub to: StateTarget,
     /// It applies only while the item is in one of these groups (never in completed or cancelled).
     pub only_from: Vec<StateGroup>,
-}
-
-/// A Plane state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StateTarget {
-    /// By its name.
-    Named(String),
-    /// The first of the group `started`.
-    FirstStarted,
 }
 
 /// Makes the plan for one ended run.

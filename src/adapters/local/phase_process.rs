@@ -11,8 +11,9 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use super::RunDirectory;
+use super::open_log;
 use crate::adapters::process_identity::ProcessIdentity;
+use crate::adapters::run_directory::RunDirectory;
 
 /// Tells a phase whose child it is: it ends with that process, and does not start without it.
 pub const SUPERVISOR_VARIABLE: &str = "ASTRA_SUPERVISOR";
@@ -80,12 +81,12 @@ impl PhaseProcess {
         variables: &BTreeMap<String, OsString>,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find the running program")?;
-        let log = directory.open_log()?;
+        let log = open_log(directory)?;
         let errors = log.try_clone().context("open the run's log twice")?;
         let child = tokio::process::Command::new(program)
             .args(["run", phase.name(), "--run-dir"])
-            .arg(directory.path())
-            .current_dir(directory.path())
+            .arg(directory.path(""))
+            .current_dir(directory.path(""))
             .env_clear()
             .envs(variables)
             .env(SUPERVISOR_VARIABLE, std::process::id().to_string())
@@ -138,7 +139,7 @@ fn signal(group: Pid, signal: Signal) {
 
 /// Ends the phase of a run whose supervisor was killed. `true`: nothing of it is left.
 pub fn end_orphan(directory: &RunDirectory) -> anyhow::Result<bool> {
-    let Some(recorded) = directory.read_json::<Recorded>(PROCESS_FILE)? else { return Ok(true) };
+    let Some(recorded) = directory.read::<Recorded>(PROCESS_FILE)? else { return Ok(true) };
     let identity = ProcessIdentity { pid: recorded.pid, start_time: recorded.start_time };
     if !identity.is_alive() {
         return Ok(true);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobPhase, JobRef};
 use crate::domain::ledger::Ledger;
@@ -205,7 +206,8 @@ pub struct Hint {
 }
 
 /// A Plane state that we write.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StateTarget {
     /// The state of this name.
     Named(String),

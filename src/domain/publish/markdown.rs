@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::super::pass::StateTarget;
 use super::super::work_item::StateGroup;
-use super::{PublishPlan, ReviewEvent, StateTarget};
+use super::{PublishPlan, ReviewEvent};
 
 impl PublishPlan {
     /// The whole plan as Markdown: what would be opened, said and moved.
