@@ -294,3 +294,6 @@ impl RunStatus {
         escape::terminal(&text).into_owned()
     }
 }
+
+#[cfg(test)]
+mod tests;
