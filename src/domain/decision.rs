@@ -8,6 +8,8 @@ use super::task::{Refusal, Task, TaskFault, asked_roles};
 use super::work_item::{StateGroup, WorkItem};
 
 mod reason;
+#[cfg(test)]
+mod tests;
 
 pub use reason::{CancelledBecause, IgnoredBecause, NoFit, Unwanted, WaitingBecause};
 

@@ -8,6 +8,8 @@ use super::name::{AgentName, TaskKey};
 use super::registry::{Agent, RuntimeKind, Status};
 use super::task::Task;
 
+#[cfg(test)]
+mod tests;
 mod workforce;
 
 pub use workforce::Workforce;

@@ -7,6 +7,8 @@ use super::work_item::{Priority, WorkItem};
 
 mod fault;
 mod line;
+#[cfg(test)]
+pub(super) mod tests;
 
 pub use fault::{Refusal, TaskFault};
 use line::TaskLines;
@@ -87,7 +89,7 @@ impl Task {
                 base: lines.base.unwrap_or_else(|| project.base.clone()),
                 pull_request: pull_request.map(|pull| pull.number),
                 wishes: SkillWishes {
-                    labels: asked(item, "skill:"),
+                    labels: asked(item, "skill:").into_iter().filter(|skill| !skill.is_empty()).collect(),
                     line: lines.skills,
                     project: lower_case_skills(project),
                 },

@@ -175,14 +175,25 @@ impl fmt::Display for NoFit {
         match self.gate {
             Gate::Role => write!(f, "no agent has the role {role}"),
             Gate::Assignee => write!(f, "it is assigned to an agent that does not have the role {role}"),
-            Gate::Status => write!(f, "no {role} is active ({agents})"),
-            Gate::Repository => write!(f, "no active {role} may work in {wanted} ({agents})"),
-            Gate::Model => write!(f, "no {role} that fits may use the model {wanted} ({agents})"),
+            Gate::Status => write!(f, "no agent of the role {role} is active ({agents})"),
+            Gate::Repository => {
+                write!(f, "no active agent of the role {role} may work in {wanted} ({agents})")
+            }
+            Gate::Model => {
+                write!(f, "no fitting agent of the role {role} may use the model {wanted} ({agents})")
+            }
             Gate::Capacity if self.unreadable => {
-                write!(f, "no {role} that fits is free, or its namespace could not be read ({agents})")
+                write!(
+                    f,
+                    "no fitting agent of the role {role} is free, or its namespace could not be read ({agents})"
+                )
             }
             Gate::Capacity => {
-                write!(f, "every {role} that fits is busy: all {} slots are taken ({agents})", self.slots)
+                write!(
+                    f,
+                    "every fitting agent of the role {role} is busy: all {} slots are taken ({agents})",
+                    self.slots
+                )
             }
         }
     }
