@@ -15,7 +15,8 @@ use astra_dispatch::adapters::kubernetes::KubernetesStore;
 use astra_dispatch::adapters::store::{Creation, SecretWrite, Store};
 use astra_dispatch::domain::job::{CancelReason, Job, JobRef};
 use astra_dispatch::domain::registry::{Registry, RuntimeKind};
-use astra_dispatch::domain::result::FailureClass;
+use astra_dispatch::domain::result::{FailureClass, RunOutcome, RunResult};
+use astra_dispatch::domain::result_copy::LOG_LINE_PREFIX;
 use cluster::TestCluster;
 use git_server::GitServer;
 
@@ -86,6 +87,27 @@ fn image(authority: &Path) -> String {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_run_pushes_a_branch() {
+    let world =
+        World::new("echo hello > hello.txt; echo 'Said hello.' > $RUN_OUTPUT_DIR/summary.md", |_| ()).await;
+    let job = world.start(1).await;
+    let ended = world.ended(&job).await;
+    assert_eq!(ended.end.unwrap().failure, None);
+    assert_eq!(world.git.git(&["show", "astra/ast-1-x7k2p:hello.txt"]), "hello");
+    // The same document three times: termination message, log, ref.
+    let result = world.store.cluster().result(&job).await.unwrap().unwrap();
+    assert_eq!((result.outcome, result.complete), (RunOutcome::Changed, true));
+    assert_eq!(result.summary, "Said hello.");
+    let kept = world.git.git(&["show", "refs/astra/results/ast-1-x7k2p:result.json"]);
+    assert_eq!(serde_json::from_str::<RunResult>(&kept).unwrap(), result);
+    let log = world.cluster.log_says(&job, "deliver", LOG_LINE_PREFIX).await;
+    let line = log.lines().last().unwrap().strip_prefix(LOG_LINE_PREFIX).unwrap();
+    assert_eq!(serde_json::from_str::<RunResult>(line).unwrap(), result);
+    world.cluster.remove().await;
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn a_run_from_creation_to_published() {
     assert_eq!((listed.jobs[0].phase, listed.jobs[0].pod_alive), (JobPhase::Queued, false));
 
     assert_eq!(store.write_secret(&new, &job).await.unwrap(), SecretWrite::Written);
-    assert_eq!(store.write_secret(&new, &job).await.unwrap(), SecretWrite::Written, "made anew");
+    assert_eq!(store.write_secret(&new, &job).await.unwrap(), SecretWrite::Written, "as it is");
     let secret = format!("/api/v1/namespaces/{}/secrets/{}", job.namespace, job.run);
     assert_eq!(cluster.get(&secret).await.body["metadata"]["ownerReferences"][0]["uid"], job.uid.as_str());
 

@@ -229,7 +229,8 @@ impl TestCluster {
 
     /// Removes what the test made. What a failed test leaves is there to be looked at.
     pub async fn remove(self) {
-        for namespace in [self.namespace(), self.system_namespace.clone()] {
+        let agents = self.registry.agents.keys().map(AgentName::namespace);
+        for namespace in agents.chain([self.system_namespace.clone()]) {
             let path = format!("/api/v1/namespaces/{namespace}");
             self.call(Method::DELETE, &path, "application/json", &Value::Null).await;
         }

@@ -236,17 +236,17 @@ impl Store for KubernetesStore {
         };
         let manifest = secret(&new.run, &new.agent, &job.uid, values);
         let call = Call::with_json(Method::POST, path::<Secret>(&new.namespace, None)?, JSON, &manifest)?;
-        for _ in 0..TRIES {
-            match self.cluster.call::<serde_json::Value>(&call).await {
-                Ok(_) => return Ok(SecretWrite::Written),
-                // We may not read it, so we cannot compare: it is made anew.
-                Err(CallError::Conflict(_)) => self.drop_secret(job).await,
-                Err(CallError::NotFound(_)) => return Ok(SecretWrite::Refused(no_namespace(&new.namespace))),
-                Err(error) if error.is_refusal() => return Ok(SecretWrite::Refused(error.to_string())),
-                Err(error) => return Err(error.into()),
-            }
+        match self.cluster.call::<serde_json::Value>(&call).await {
+            Ok(_) => Ok(SecretWrite::Written),
+            // Another pass wrote it for this very Job: a Secret is written only once the ledger names
+            // the Job's UID, and such a run's name is never given to another Job. Making it anew could
+            // end between delete and create, and leave a pod that waits for it (seen in
+            // tests/kubernetes_race.rs).
+            Err(CallError::Conflict(_)) => Ok(SecretWrite::Written),
+            Err(CallError::NotFound(_)) => Ok(SecretWrite::Refused(no_namespace(&new.namespace))),
+            Err(error) if error.is_refusal() => Ok(SecretWrite::Refused(error.to_string())),
+            Err(error) => Err(error.into()),
         }
-        Err(StoreError::Unavailable(format!("Secret {}/{} could not be replaced", new.namespace, new.run)))
     }
 
     async fn release(&self, job: &JobRef) -> StoreResult<bool> {

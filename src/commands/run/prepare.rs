@@ -89,12 +89,11 @@ async fn clone(
     let attributes =
         fs::create_dir_all(&info).and_then(|()| fs::write(info.join("attributes"), RAW_ATTRIBUTES));
     attributes.with_context(|| format!("write {}", info.display()))?;
-    let made = async {
-        let commit = check_out(&git, plan).await?;
-        keep_base(&git, &commit, base_repository, deadline).await?;
-        Ok::<_, GitError>(commit)
+    let made = match check_out(&git, plan).await {
+        Ok(commit) => keep_base(&git, &commit, base_repository, deadline).await?.map(|()| commit),
+        Err(error) => Err(error),
     };
-    Ok(made.await.map_err(|error| git_failure(&format!("check out {name} of {}", plan.repository), &error)))
+    Ok(made.map_err(|error| git_failure(&format!("check out {name} of {}", plan.repository), &error)))
 }
 
 async fn fetch(git: &Git, plan: &RunPlan, remote: &Remote) -> Result<(), GitError> {
@@ -126,15 +125,33 @@ async fn check_out(git: &Git, plan: &RunPlan) -> Result<String, GitError> {
 
 /// Keeps the base commit and its trees, without the files' contents, where the agent cannot reach
 /// them: `collect` compares with these and trusts nothing in the workspace's own `.git`.
-async fn keep_base(git: &Git, commit: &str, place: &Path, deadline: Instant) -> Result<(), GitError> {
-    let base = Git::init_bare(place, deadline).await?;
-    let objects = git
-        .run(["rev-list", "--objects", "--no-walk", "--filter=blob:none", "--end-of-options", commit])
-        .await?;
-    let mut pack = base.directory().join("objects/pack/pack").into_os_string();
-    git.run_with_input(["pack-objects".into(), "--quiet".into(), std::mem::take(&mut pack)], &objects)
-        .await?;
-    Ok(())
+async fn keep_base(
+    git: &Git,
+    commit: &str,
+    place: &Path,
+    deadline: Instant,
+) -> anyhow::Result<Result<(), GitError>> {
+    let base = match Git::init_bare(place, deadline).await {
+        Ok(base) => base,
+        Err(error) => return Ok(Err(error)),
+    };
+    // Packed from within the new repository, which borrows the objects meanwhile: in a pod the two
+    // are on different volumes, and Git renames what it wrote.
+    let borrowed = base.directory().join("objects/info/alternates");
+    let lender = git.directory().join("objects");
+    fs::create_dir_all(base.directory().join("objects/info"))
+        .and_then(|()| fs::write(&borrowed, format!("{}\n", lender.display())))
+        .with_context(|| format!("write {}", borrowed.display()))?;
+    let packed = async {
+        let objects = git
+            .run(["rev-list", "--objects", "--no-walk", "--filter=blob:none", "--end-of-options", commit])
+            .await?;
+        let pack = base.directory().join("objects/pack/pack").into_os_string();
+        base.run_with_input(["pack-objects".into(), "--quiet".into(), pack], &objects).await
+    };
+    let packed = packed.await.map(drop);
+    fs::remove_file(&borrowed).with_context(|| format!("remove {}", borrowed.display()))?;
+    Ok(packed)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use crate::domain::result::FailureClass;
 /// A pod that was to be gone this long ago, and is not, has lost its node: the kubelet, which alone
 /// can say that its containers ended, does not answer.
 const NODE_LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// A pod on a node that has not started by then waits for something (a large image may, too).
+const SLOW_START: SignedDuration = SignedDuration::from_secs(120);
 /// Texts of the cluster are cut to this many characters.
 const LONGEST_DETAIL: usize = 300;
 
@@ -79,7 +81,7 @@ pub fn diagnose(job: &Job, pods: &[Pod], events: &[Event], now: Timestamp) -> Di
     match pod {
         Some(pod) if pod.metadata.deletion_timestamp.is_some() => stopping(pod, now),
         Some(pod) if pod_phase(pod) == "Running" => running(pod),
-        Some(pod) if pod_phase(pod) == "Pending" => pending(pod),
+        Some(pod) if pod_phase(pod) == "Pending" => pending(pod, now),
         Some(pod) => Diagnosis::new(Progress::Stopping, format!("its pod has ended ({})", pod_phase(pod))),
         None if suspended => Diagnosis::new(Progress::Queued, "it is not released yet"),
         None => without_pod(events),
@@ -117,7 +119,7 @@ fn is_running(status: &ContainerStatus) -> bool {
 
 /// The reasons for which a container waits that do not pass by themselves.
 /// Source: kubelet, `pkg/kubelet/images/types.go` and `kuberuntime/kuberuntime_container.go`.
-fn pending(pod: &Pod) -> Diagnosis {
+fn pending(pod: &Pod, now: Timestamp) -> Diagnosis {
     let statuses = all_statuses(pod);
     let waiting = statuses.iter().find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
@@ -134,8 +136,17 @@ fn pending(pod: &Pod) -> Diagnosis {
             format!("no node has room for it: {}", detail(Some(text))),
         )
         .next("add a node, or lower `limits` of the agent; it starts by itself when there is room"),
+        _ if now.duration_since(created_at(pod, now)) > SLOW_START => Diagnosis::new(
+            Progress::Pending(Some(FailureClass::Infrastructure)),
+            "its pod does not start: its image, its volumes or its network are not ready",
+        )
+        .next("run `kubectl describe pod` in the agent's namespace; its events say what it waits for"),
         _ => Diagnosis::new(Progress::Pending(None), "its pod is starting"),
     }
+}
+
+fn created_at(pod: &Pod, now: Timestamp) -> Timestamp {
+    pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0)
 }
 
 fn waiting_container(container: &str, reason: &str, image: &str, text: &str) -> Diagnosis {

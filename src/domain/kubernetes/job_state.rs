@@ -96,7 +96,7 @@ fn end(job: &ClusterJob, pods: &[Pod], now: Timestamp) -> Option<JobEnd> {
 
 /// The result in the termination message of a `deliver` that ended well. A process that exits 0 on
 /// SIGTERM would look the same but for its message.
-fn result_in_message(pod: &Pod) -> Option<RunResult> {
+pub fn result_in_message(pod: &Pod) -> Option<RunResult> {
     let ended = diagnosis::terminated(pod, Step::Deliver).filter(|ended| ended.exit_code == 0)?;
     serde_json::from_str(ended.message.as_deref()?).ok()
 }

@@ -1,0 +1,71 @@
+//! What a run on a cluster brought: the faster copies of its result document, and its logs.
+
+use futures_util::{AsyncBufReadExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, LogParams};
+
+use super::Cluster;
+use super::call::CallError;
+use crate::domain::job::JobRef;
+use crate::domain::kubernetes::job_state::result_in_message;
+use crate::domain::kubernetes::pod::Step;
+use crate::domain::result::RunResult;
+use crate::domain::result_copy::LOG_LINE_PREFIX;
+
+/// The end of the log that is searched for it, in lines.
+const LAST_LINES: i64 = 20;
+
+impl Cluster {
+    /// The result of a run from its pod: the termination message if it is whole, else the log's last
+    /// line, else what there is of the message. `None`: the pod is gone or wrote none; then the
+    /// repository has it.
+    pub async fn result(&self, job: &JobRef) -> Result<Option<RunResult>, CallError> {
+        let pods = self.pods_of_job(&job.namespace, &job.uid).await?;
+        let message = pods.iter().find_map(result_in_message);
+        if message.as_ref().is_some_and(|result| result.complete) {
+            return Ok(message);
+        }
+        let Some(name) = pods.iter().find_map(|pod| pod.metadata.name.clone()) else { return Ok(message) };
+        let parameters = LogParams { tail_lines: Some(LAST_LINES), ..of_step(Step::Deliver, false) };
+        let log = match self.pods(&job.namespace).logs(&name, &parameters).await {
+            Ok(log) => log,
+            Err(kube::Error::Api(_)) => String::new(),
+            Err(error) => return Err(CallError::Unavailable(error.to_string())),
+        };
+        let line = log.lines().rev().find_map(|line| line.strip_prefix(LOG_LINE_PREFIX));
+        let logged = line.and_then(|line| serde_json::from_str::<RunResult>(line).ok());
+        Ok(logged.filter(|result| result.complete).or(message))
+    }
+
+    /// Reads the log of one step, line by line. `follow`: until the step ends. `false`: the step has
+    /// no log (yet).
+    pub async fn log(
+        &self,
+        job: &JobRef,
+        step: Step,
+        follow: bool,
+        mut line: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<bool> {
+        let pods = self.pods_of_job(&job.namespace, &job.uid).await?;
+        let Some(name) = pods.iter().find_map(|pod| pod.metadata.name.clone()) else { return Ok(false) };
+        let stream = match self.pods(&job.namespace).log_stream(&name, &of_step(step, follow)).await {
+            Ok(stream) => stream,
+            // A step that has not started has no log: the API server says so with 400.
+            Err(kube::Error::Api(status)) if [400, 404].contains(&status.code) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let mut lines = stream.lines();
+        while let Some(text) = lines.try_next().await? {
+            line(&text)?;
+        }
+        Ok(true)
+    }
+
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+fn of_step(step: Step, follow: bool) -> LogParams {
+    LogParams { container: Some(step.name().to_owned()), follow, ..LogParams::default() }
+}
