@@ -212,7 +212,7 @@ impl World {
 async fn nothing_runs_twice_and_nothing_is_forgotten() {
     let seconds: u64 =
         std::env::var("ASTRA_TEST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let world = World::new(seconds.clamp(20, 200)).await;
+    let world = World::new((seconds / 3).clamp(10, 200)).await;
     let dispatchers = async {
         let all = (0..DISPATCHERS).map(|_| world.dispatcher());
         futures_util::future::join_all(all).await;

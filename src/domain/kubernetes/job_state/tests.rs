@@ -79,8 +79,11 @@ fn at(text: &str) -> Timestamp {
 fn every_recorded_state() {
     let mut table = String::new();
     for (name, files) in recordings() {
-        let now =
-            if name == "tainted-node" { at("2026-11-23T09:56:00Z") } else { at("2026-11-23T09:48:20Z") };
+        let now = match name.as_str() {
+            "tainted-node" => at("2026-11-23T09:56:00Z"),
+            "missing-secret" => at("2026-11-25T03:40:00Z"),
+            _ => at("2026-11-23T09:48:20Z"),
+        };
         let events = select(&files, "events");
         let events: Vec<Event> = events.iter().flat_map(|file| recorded::<Events>(file).items).collect();
         let mut jobs = select(&files, "job");
