@@ -7,6 +7,8 @@ use anyhow::Context;
 use crate::domain::escape;
 use crate::error::{Exit, UserError};
 
+pub mod decision_table;
+
 /// Writes a result to stdout, with a newline at its end. A reader that has gone away is no error.
 pub fn result(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();

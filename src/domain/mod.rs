@@ -23,6 +23,7 @@ pub mod phase;
 pub mod prompt;
 pub mod publish;
 pub mod registry;
+pub mod report;
 pub mod result;
 pub mod result_copy;
 pub mod run_plan;

@@ -9,17 +9,19 @@ use super::name::{Branch, RunId};
 pub const RESULT_VERSION: u32 = 1;
 
 /// What a run brought.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunResult {
     /// Always [`RESULT_VERSION`].
     pub version: u32,
     /// The run.
+    #[schemars(with = "String")]
     pub run: RunId,
     /// How it ended.
     pub outcome: RunOutcome,
     /// The work was cut short (time, turns or budget) but what there is was delivered.
     pub partial: bool,
     /// The pushed branch, if any.
+    #[schemars(with = "Option<String>")]
     pub branch: Option<Branch>,
     /// The commit at its tip.
     pub head: Option<String>,
@@ -133,7 +135,7 @@ pub enum Side {
 }
 
 /// Model tokens of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tokens {
     /// Sent, not cached.
     pub input: u64,
@@ -146,7 +148,7 @@ pub struct Tokens {
 }
 
 /// Seconds that each phase took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Durations {
     /// Clone and checkout.
     pub prepare: f64,
@@ -159,7 +161,7 @@ pub struct Durations {
 }
 
 /// One thing that the gate objects to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// The rule's name, e.g. `protected-path`.
     pub rule: String,

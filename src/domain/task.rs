@@ -8,7 +8,7 @@ use super::work_item::{Priority, WorkItem};
 mod fault;
 mod line;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 pub use fault::{Refusal, TaskFault};
 use line::TaskLines;

@@ -139,8 +139,6 @@ pub struct NoFit {
     pub gate: Gate,
     /// The agents that failed it, in the order of their names.
     pub agents: Vec<AgentName>,
-    /// How many tasks they may work on together, where the gate is the capacity.
-    pub slots: u64,
     /// Some of them have a namespace that could not be read.
     pub unreadable: bool,
     /// What the gate asked for: the role, the repository or the model.
@@ -156,7 +154,6 @@ impl NoFit {
         Self {
             gate,
             agents: failed().map(|candidate| candidate.agent.name.clone()).collect(),
-            slots: failed().map(|candidate| u64::from(candidate.agent.max_concurrent_tasks)).sum(),
             unreadable: failed().any(|candidate| !candidate.readable),
             wanted: match gate {
                 Gate::Repository => task.repository.to_string(),
@@ -188,13 +185,7 @@ impl fmt::Display for NoFit {
                     "no fitting agent of the role {role} is free, or its namespace could not be read ({agents})"
                 )
             }
-            Gate::Capacity => {
-                write!(
-                    f,
-                    "every fitting agent of the role {role} is busy: all {} slots are taken ({agents})",
-                    self.slots
-                )
-            }
+            Gate::Capacity => write!(f, "every fitting agent of the role {role} is busy ({agents})"),
         }
     }
 }

@@ -197,7 +197,7 @@ fn a_waiting_task_says_what_it_waits_for() {
     it is assigned to an agent that does not have the role coder
     no agent of the role docs is active (lyra)
     no active agent of the role ops may work in web/site (altair)
-    every fitting agent of the role coder is busy: all 2 slots are taken (rigel, vega)
+    every fitting agent of the role coder is busy (rigel, vega)
     no fitting agent of the role ops is free, or its namespace could not be read (altair)
     ");
 }

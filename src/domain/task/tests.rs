@@ -7,7 +7,7 @@ use crate::domain::registry;
 use crate::domain::work_item::{Member, StateGroup};
 
 /// An item of the sample's project, number 12, without a description.
-pub(in crate::domain) fn item(labels: &[&str]) -> WorkItem {
+pub(crate) fn item(labels: &[&str]) -> WorkItem {
     WorkItem {
         id: ItemId(uuid!("0991cb3a-9c94-46c4-91ca-f0afff605496")),
         project: ProjectId(uuid!("30b3e760-81ab-4c95-a0fe-f21adc376851")),
