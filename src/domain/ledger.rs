@@ -72,7 +72,8 @@ pub struct Entry {
     pub uid: Option<String>,
     /// When the first attempt was admitted.
     pub since: Timestamp,
-    /// Not to be created before this time (a retry's back-off).
+    /// Not to be created before this time (a retry's back-off); on a started entry the end of time
+    /// (9999): a person stopped it.
     pub not_before: Option<Timestamp>,
 }
 

@@ -183,6 +183,9 @@ impl World {
             Action::Stop(number, task) => {
                 self.spend(Fault::StopRun);
                 let run = self.run_of(usize::from(task));
+                if run.is_some() {
+                    self.ghosts[usize::from(task)].excuse();
+                }
                 self.begin(usize::from(number), run);
             }
             Action::Ends(job) => self.end(&self.jobs[usize::from(job)].reference(), None),

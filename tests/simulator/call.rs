@@ -9,7 +9,7 @@ use astra_dispatch::domain::work_item::{ItemRef, WorkItem};
 
 use crate::config::Mutation;
 use crate::dispatcher::Activity;
-use crate::world::{Answer, NOW, World, long_ago, written};
+use crate::world::{Answer, Fault, NOW, World, long_ago, written};
 
 impl World {
     /// Makes a call for a dispatcher.
@@ -268,7 +268,7 @@ impl World {
         });
         // A Job whose Secret is refused is deleted before its entry goes.
         let is_queued = self.job_mut(job).is_some_and(|job| job.phase == JobPhase::Queued);
-        if is_named && is_queued && !unconditional && !self.config.may_refuse_secrets() {
+        if is_named && is_queued && !unconditional && !self.config.has(Fault::Refusal) {
             self.breaks("a Job is deleted that the ledger names");
         }
         let by_name = self.jobs.iter().find(|known| known.run == job.run).map(|known| known.reference());

@@ -117,8 +117,8 @@ impl Config {
         Self { dispatchers, ..self }
     }
 
-    pub(crate) fn may_refuse_secrets(&self) -> bool {
-        self.budget.iter().any(|(fault, _)| *fault == Fault::Refusal)
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.budget.iter().any(|(known, _)| *known == fault)
     }
 
     /// A second agent of the same role.

@@ -15,7 +15,7 @@ use astra_dispatch::domain::result::FailureClass;
 use astra_dispatch::domain::work_item::WorkItem;
 
 use crate::config::{Config, Mutation};
-use crate::world::{Answer, NOW, World};
+use crate::world::{Answer, Fault, NOW, World};
 
 /// One dispatcher.
 #[derive(Debug, Clone)]
@@ -303,7 +303,7 @@ impl World {
         loop {
             let dispatcher = &mut self.dispatchers[number];
             match dispatcher.pending.last() {
-                Some(Request::WriteSecret(..)) if self.config.may_refuse_secrets() => return,
+                Some(Request::WriteSecret(..)) if self.config.has(Fault::Refusal) => return,
                 Some(Request::WriteSecret(..) | Request::Pause(_) | Request::Deliver(_)) => {
                     let Some(request) = dispatcher.pending.pop() else { return };
                     let answer = self.perform(number, &request);

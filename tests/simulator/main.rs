@@ -161,6 +161,7 @@ mod worlds {
         role_changed => |small| small(&[(ChangeRole, 1), (Crash, 1)]).two_roles();
         dragged => |small| small(&[(Drag, 1), (ToggleLabel, 2), (Reopen, 1)]);
         stopped_by_a_person => |small| small(&[(StopRun, 1), (Reopen, 1)]);
+        stopped_and_lost => |small| small(&[(StopRun, 1), (Infrastructure, 1), (Crash, 1)]);
         refused => |small| small(&[(Refusal, 1), (Crash, 1)]);
         two_agents => |small| small(&[(Crash, 1), (Infrastructure, 1)]).two_agents();
         skewed_registries => |small| small(&[(Crash, 1), (ToggleLabel, 2)]).skewed();
@@ -200,6 +201,6 @@ mod large_worlds {
         three_passes_reopen_and_cancel => [(Reopen, 2), (CancelItem, 1), (Crash, 1)], passes(3);
         three_dispatchers_reopen => [(Crash, 1), (Reopen, 1)], dispatchers(3);
         answers_lost_and_unread => [(AnswerLost, 2), (Unread, 1), (Infrastructure, 1)];
-        stopped_and_lost => [(StopRun, 1), (Infrastructure, 1), (Reopen, 1), (Crash, 1)];
+        stopped_lost_and_reopened => [(StopRun, 1), (Infrastructure, 1), (Reopen, 1)];
     }
 }

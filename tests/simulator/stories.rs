@@ -387,6 +387,26 @@ fn a_person_stops_a_run() {
 }
 
 #[test]
+fn the_wish_to_stop_outlives_the_pass_that_brought_it() {
+    let mut story = Story::new(1, &[("a", "coder", 1)]);
+    story.pass();
+    let run = story.world.ledger().entries[0].run.clone();
+    let stop = PassInput { hints: Vec::new(), stop: Some(run), ..story.input() };
+    let lost: Instead =
+        &|request| matches!(request, Request::Cancel(..)).then(|| Response::Failed("no answer".to_owned()));
+    story.pass_with(stop, lost);
+    let ledger = story.world.ledger();
+    let text = serde_json::to_string(&ledger).unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Ledger>(&text).ok(), Some(ledger), "as the store keeps it");
+    // Lost to the infrastructure, it would be tried again; instead the mark is made.
+    story.end_run(0, Some(FailureClass::Infrastructure));
+    story.pass();
+    assert_eq!(story.world.jobs.len(), 1);
+    assert_eq!(story.world.jobs[0].cancel.as_ref().map(|cancel| cancel.reason), Some(CancelReason::Person));
+    assert_eq!(story.pass().publishable.len(), 1);
+}
+
+#[test]
 fn an_item_seen_elsewhere_is_parked_no_more() {
     let mut story = Story::new(1, &[("a", "coder", 1)]);
     story.pass();

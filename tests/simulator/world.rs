@@ -149,8 +149,9 @@ impl World {
     pub(crate) fn land(&mut self, item: ItemId, to: &StateTarget) -> Response {
         let place = self.place_of(item);
         // A person's change inside the window of a write may be overwritten. The ledger remembers
-        // that the task was begun; a lost one does not.
-        if self.ledger_was_lost && !self.has_live_run(item) {
+        // that the task was begun; a lost one does not, nor does it of a run that a person withdrew.
+        let is_forgetful = self.ledger_was_lost || self.config.has(Fault::StopRun);
+        if is_forgetful && !self.has_live_run(item) {
             self.ghosts[place].excuse();
         }
         let item = Arc::make_mut(&mut self.items[place]);

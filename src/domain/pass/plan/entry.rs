@@ -30,12 +30,20 @@ fn started(entry: &Entry, job: &Job) -> Entry {
     Entry { state: EntryState::Started, uid: Some(job.uid.clone()), ..entry.clone() }
 }
 
+/// `not_before` of a started entry that a person stopped: it is never begun again.
+const STOPPED: Timestamp = Timestamp::MAX;
+
+fn is_stopped(entry: &Entry) -> bool {
+    entry.state == EntryState::Started && entry.not_before == Some(STOPPED)
+}
+
 impl<'o, 'w> Planner<'o, '_, 'w> {
     pub(super) fn weigh_entries(&mut self) {
         let observed = self.observed;
         for entry in &observed.ledger.entries {
             let seen = self.index.seen(entry);
-            if self.basis.stop == Some(&entry.run) && self.stop(entry, seen) {
+            let is_asked = self.basis.stop == Some(&entry.run);
+            if (is_asked || is_stopped(entry)) && self.stop(entry, seen, is_asked) {
                 continue;
             }
             match seen {
@@ -287,27 +295,35 @@ impl<'o, 'w> Planner<'o, '_, 'w> {
         }
     }
 
-    /// A person wants this run stopped. `false`: it is weighed like any other.
-    fn stop(&mut self, entry: &Entry, seen: Seen<'o>) -> bool {
+    /// A person wants this run stopped. The wish is kept in the entry, so that no pass that read
+    /// the Jobs before the mark replaces a lost attempt, and so that any later pass makes the mark
+    /// where this one dies before. `false`: the entry is weighed like any other.
+    fn stop(&mut self, entry: &Entry, seen: Seen<'o>, is_asked: bool) -> bool {
         let (outcome, done) = match (entry.state, seen) {
             (_, Seen::Unknown) => (StopOutcome::Unreadable, false),
             (EntryState::Reserved, Seen::Gone { .. }) => (StopOutcome::Withdrawn, true),
             (EntryState::Started, Seen::Gone { .. }) => (StopOutcome::Ended, false),
-            (state, Seen::Job(job)) => match (state, job.phase, &job.end) {
-                (EntryState::Reserved, JobPhase::Queued, _) => {
-                    self.running.add(&entry.agent);
-                    self.effects.deletes.push(job.reference());
-                    (StopOutcome::Withdrawn, true)
-                }
-                (_, JobPhase::Queued, _) | (_, JobPhase::Released, None) => {
+            (EntryState::Reserved, Seen::Job(job)) if job.phase == JobPhase::Queued => {
+                self.running.add(&entry.agent);
+                self.effects.deletes.push(job.reference());
+                (StopOutcome::Withdrawn, true)
+            }
+            (_, Seen::Job(job)) => {
+                let is_lost = job.failure_class() == Some(FailureClass::Infrastructure);
+                let goes_on = job.end.is_none() || is_lost;
+                if goes_on && matches!(job.phase, JobPhase::Queued | JobPhase::Released) {
                     self.effects.cancels.push((job.reference(), CancelReason::Person));
-                    self.keep(entry.clone(), seen);
+                    let stopped = Entry { not_before: Some(STOPPED), ..started(entry, job) };
+                    self.keep(stopped, seen);
                     (StopOutcome::Cancelled, true)
+                } else {
+                    (StopOutcome::Ended, false)
                 }
-                _ => (StopOutcome::Ended, false),
-            },
+            }
         };
-        self.follow_up.stop = Some(outcome);
+        if is_asked {
+            self.follow_up.stop = Some(outcome);
+        }
         if done {
             self.settled.insert(entry.item);
             self.waiting.remove(&entry.item);
