@@ -68,8 +68,29 @@ pub async fn drive<'w>(
     }
 }
 
+/// How long what was read may be acted upon.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    send_within: Duration,
+    write_timeout: Duration,
+    claim_use: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { send_within: SEND_WITHIN, write_timeout: WRITE_TIMEOUT, claim_use: CLAIM_USE };
+
 /// Runs a *started* write to its end.
 pub async fn drive_start_write(
+    write: StartWrite,
+    store: &impl Store,
+    items: &impl Items,
+    states: &impl ItemStates,
+) -> StoreResult<StartWriteEnd> {
+    start_write_within(LIMITS, write, store, items, states).await
+}
+
+async fn start_write_within(
+    limits: Limits,
     mut write: StartWrite,
     store: &impl Store,
     items: &impl Items,
@@ -88,7 +109,7 @@ pub async fn drive_start_write(
                 reread_at = Instant::now();
             }
             responses.push(match request {
-                Request::WriteState { item, to } => write_state(states, item, &to, reread_at).await,
+                Request::WriteState { item, to } => write_state(limits, states, item, &to, reread_at).await,
                 request => answer(&request, store, items).await?,
             });
         }
@@ -97,6 +118,17 @@ pub async fn drive_start_write(
 
 /// Runs a publication to its end. After its claim it sends nothing more than [`CLAIM_USE`] allows.
 pub async fn drive_publication(
+    publication: Publication,
+    store: &impl Store,
+    items: &impl Items,
+    states: &impl ItemStates,
+    deliver: &impl Deliver,
+) -> StoreResult<PublicationEnd> {
+    publication_within(LIMITS, publication, store, items, states, deliver).await
+}
+
+async fn publication_within(
+    limits: Limits,
     mut publication: Publication,
     store: &impl Store,
     items: &impl Items,
@@ -113,7 +145,7 @@ pub async fn drive_publication(
         };
         responses = Vec::with_capacity(requests.len());
         for request in requests {
-            if claimed_at.is_some_and(|at: Instant| at.elapsed() >= CLAIM_USE) {
+            if claimed_at.is_some_and(|at: Instant| at.elapsed() >= limits.claim_use) {
                 responses.push(Response::Failed("the claim is too old to be used".to_owned()));
                 continue;
             }
@@ -124,7 +156,7 @@ pub async fn drive_publication(
                 _ => {}
             }
             responses.push(match request {
-                Request::WriteState { item, to } => write_state(states, item, &to, reread_at).await,
+                Request::WriteState { item, to } => write_state(limits, states, item, &to, reread_at).await,
                 Request::Deliver(job) => match deliver.deliver(&job).await {
                     Ok(()) => Response::Done,
                     Err(error) => Response::Failed(format!("{error:#}")),
@@ -138,15 +170,16 @@ pub async fn drive_publication(
 /// Sends a write only soon after the re-reads that it rests on, and waits for it only so long: that
 /// is what lets others know when it must be over.
 async fn write_state(
+    limits: Limits,
     states: &impl ItemStates,
     item: ItemRef,
     to: &StateTarget,
     reread_at: Instant,
 ) -> Response {
-    if reread_at.elapsed() >= SEND_WITHIN {
+    if reread_at.elapsed() >= limits.send_within {
         return Response::Missed;
     }
-    match tokio::time::timeout(WRITE_TIMEOUT, states.write_state(item, to)).await {
+    match tokio::time::timeout(limits.write_timeout, states.write_state(item, to)).await {
         Ok(Ok(state)) => Response::Written(state),
         Ok(Err(error)) => Response::Failed(format!("{error:#}")),
         Err(_) => Response::Failed("the write was not answered in time".to_owned()),
@@ -215,3 +248,6 @@ async fn pause(round: u32) {
     let mean = PAUSE.saturating_mul(1 << round.saturating_sub(1).min(PAUSE_DOUBLINGS));
     tokio::time::sleep(mean.mul_f64(rand::random_range(0.5..1.5))).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::adapters::store::memory::MemoryStore;
+use crate::domain::job::{Claim, JobEnd, JobPhase, JobRef};
+use crate::domain::name::{ItemId, ProjectId};
+use crate::domain::pass::{Moves, NewJob, Subject, Timing};
+use crate::domain::registry::RegistryStamp;
+use crate::domain::task::{SkillWishes, Task};
+use crate::domain::work_item::{Priority, StateGroup, WorkItem};
+
+/// Plane and the place of publications: counts what reaches it.
+#[derive(Default)]
+struct Outside {
+    writes: AtomicU32,
+    deliveries: AtomicU32,
+    is_mute: bool,
+}
+
+impl ItemStates for Outside {
+    async fn write_state(&self, _item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        if self.is_mute {
+            std::future::pending::<()>().await;
+        }
+        let StateTarget::Named(name) = to else { anyhow::bail!("states are named here") };
+        Ok(ItemState {
+            from: "Todo".to_owned(),
+            to: name.clone(),
+            written_at: Timestamp::now(),
+            acknowledged: true,
+        })
+    }
+}
+
+impl Deliver for Outside {
+    async fn deliver(&self, _job: &Job) -> anyhow::Result<()> {
+        self.deliveries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn item() -> WorkItem {
+    WorkItem {
+        id: ItemId(uuid::Uuid::from_u128(1)),
+        project: ProjectId(uuid::Uuid::from_u128(2)),
+        sequence: 1,
+        name: String::new(),
+        description: String::new(),
+        labels: vec!["agent:coder".to_owned()],
+        state: "Todo".to_owned(),
+        group: StateGroup::Unstarted,
+        priority: Priority::None,
+        assignees: Vec::new(),
+        links: Vec::new(),
+        updated_at: Timestamp::UNIX_EPOCH,
+        withdrawn: false,
+    }
+}
+
+/// A store with one released run.
+async fn released() -> (MemoryStore, Subject) {
+    let store = MemoryStore::default();
+    store.put_item(item());
+    let task = Task {
+        key: "AST-1".parse().unwrap(),
+        item: item().id,
+        project: item().project,
+        title: String::new(),
+        description: String::new(),
+        role: "coder".parse().unwrap(),
+        priority: Priority::None,
+        repository: "astra/api".parse().unwrap(),
+        base: "main".parse().unwrap(),
+        pull_request: None,
+        wishes: SkillWishes::default(),
+        model: None,
+        assignees: Vec::new(),
+    };
+    let new = NewJob {
+        run: "ast-1-x7k2p".parse().unwrap(),
+        task: Arc::new(task),
+        agent: "vega".parse().unwrap(),
+        namespace: "agent-vega".to_owned(),
+        attempt: 1,
+        registry: RegistryStamp::default(),
+    };
+    let Creation::Created(uid) = store.create_job(&new).await.unwrap() else { panic!("not created") };
+    let job = JobRef { namespace: new.namespace, run: new.run, uid };
+    assert!(store.release(&job).await.unwrap());
+    (store, Subject { job, item: item().reference() })
+}
+
+fn end(store: &MemoryStore, job: &JobRef, at: Timestamp) {
+    assert!(store.change_job(job, |job| {
+        job.end = Some(JobEnd { at, failure: None });
+        job.pod_alive = false;
+    }));
+}
+
+fn start_write(subject: &Subject) -> StartWrite {
+    StartWrite::new(subject.clone(), StateTarget::Named("In Progress".to_owned()))
+}
+
+fn publication(subject: &Subject, holder: &str) -> Publication {
+    let moves = Moves {
+        outcome: Some(StateTarget::Named("In Review".to_owned())),
+        started: StateTarget::Named("In Progress".to_owned()),
+    };
+    Publication::new(subject.clone(), holder.to_owned(), Some(moves), Timing::default())
+}
+
+async fn job(store: &MemoryStore, subject: &Subject) -> Job {
+    store.find_job(&subject.job.namespace, &subject.job.run).await.unwrap().0.unwrap()
+}
+
+#[tokio::test]
+async fn a_started_write_is_recorded_once() {
+    let (store, subject) = released().await;
+    let outside = Outside::default();
+    let first = drive_start_write(start_write(&subject), &store, &store, &outside).await.unwrap();
+    assert_eq!(first, StartWriteEnd::Recorded);
+    assert_eq!(job(&store, &subject).await.item_state.unwrap().to, "In Progress");
+    let second = drive_start_write(start_write(&subject), &store, &store, &outside).await.unwrap();
+    assert_eq!(second, StartWriteEnd::NotNeeded);
+    assert_eq!(outside.writes.into_inner(), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_comes_too_late_is_not_sent() {
+    let (store, subject) = released().await;
+    let outside = Outside::default();
+    let limits = Limits { send_within: Duration::ZERO, ..LIMITS };
+    let ended = start_write_within(limits, start_write(&subject), &store, &store, &outside).await.unwrap();
+    assert!(matches!(ended, StartWriteEnd::Dropped(why) if why.contains("too late")));
+    assert_eq!(outside.writes.into_inner(), 0);
+    assert_eq!(job(&store, &subject).await.item_state, None);
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_is_given_up() {
+    let (store, subject) = released().await;
+    let outside = Outside { is_mute: true, ..Outside::default() };
+    let limits = Limits { write_timeout: Duration::from_millis(5), ..LIMITS };
+    let ended = start_write_within(limits, start_write(&subject), &store, &store, &outside).await.unwrap();
+    assert!(matches!(ended, StartWriteEnd::Dropped(why) if why.contains("in time")));
+    assert_eq!(job(&store, &subject).await.item_state, None);
+}
+
+#[tokio::test]
+async fn an_ended_run_is_not_called_started() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::now());
+    let outside = Outside::default();
+    let ended = drive_start_write(start_write(&subject), &store, &store, &outside).await.unwrap();
+    assert_eq!((ended, outside.writes.into_inner()), (StartWriteEnd::NotNeeded, 0));
+}
+
+#[tokio::test]
+async fn a_run_is_published_once_and_not_at_once() {
+    let (store, subject) = released().await;
+    let outside = Outside::default();
+    let publish =
+        |holder| drive_publication(publication(&subject, holder), &store, &store, &outside, &outside);
+    assert_eq!(publish("one").await.unwrap(), PublicationEnd::Unfinished);
+    let now = Timestamp::now();
+    end(&store, &subject.job, now);
+    let margin = Timing::default().claim_margin;
+    assert_eq!(publish("one").await.unwrap(), PublicationEnd::TooEarly(now + margin));
+    end(&store, &subject.job, now - margin);
+    assert_eq!(publish("one").await.unwrap(), PublicationEnd::Published);
+    assert_eq!(job(&store, &subject).await.item_state.unwrap().to, "In Review");
+    assert_eq!(publish("two").await.unwrap(), PublicationEnd::Over);
+    assert_eq!((outside.writes.into_inner(), outside.deliveries.into_inner()), (1, 1));
+}
+
+#[tokio::test]
+async fn only_an_old_claim_is_taken_over() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::UNIX_EPOCH);
+    let outside = Outside::default();
+    let publish = || drive_publication(publication(&subject, "two"), &store, &store, &outside, &outside);
+    let takeover = Timing::default().claim_takeover;
+    let young = Claim { holder: "one".to_owned(), at: Timestamp::now() };
+    assert!(store.claim(&subject.job, None, &young).await.unwrap().is_some());
+    assert_eq!(publish().await.unwrap(), PublicationEnd::Taken { holder: "one".to_owned() });
+    let old = Claim { at: young.at - takeover, ..young };
+    store.change_job(&subject.job, |job| job.claim = Some(old));
+    assert_eq!(publish().await.unwrap(), PublicationEnd::Published);
+}
+
+#[tokio::test]
+async fn a_holder_is_silent_when_its_time_is_over() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::UNIX_EPOCH);
+    let outside = Outside::default();
+    let limits = Limits { claim_use: Duration::ZERO, ..LIMITS };
+    let publication = publication(&subject, "one");
+    let ended = publication_within(limits, publication, &store, &store, &outside, &outside).await.unwrap();
+    assert!(matches!(ended, PublicationEnd::Stopped(why) if why.contains("too old")));
+    assert_eq!((outside.writes.into_inner(), outside.deliveries.into_inner()), (0, 0));
+    assert_eq!(job(&store, &subject).await.phase, JobPhase::Claimed);
+}
