@@ -12,6 +12,9 @@ use astra_dispatch::adapters::registry_files;
 use astra_dispatch::domain::decision::{Situation, Verdict, judge};
 use astra_dispatch::domain::event::{Delivery, Event, Subject};
 use astra_dispatch::domain::matching::{Running, Workforce};
+use astra_dispatch::domain::report::{DecisionReport, Outcome};
+use proptest::prelude::*;
+use serde_json::Value;
 
 fn fixtures(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
@@ -98,4 +101,85 @@ fn every_recorded_webhook_is_understood() {
 #[test]
 fn every_form_of_event_file_is_understood() {
     insta::assert_snapshot!(describe_all("github-events"));
+}
+
+/// The document that `explain` would print about an event, while nothing runs.
+fn report(event: &Event, workforce: &Workforce) -> Option<DecisionReport> {
+    let Event::Delivered(delivery) = event else { return None };
+    let running = Running::default();
+    let registry = workforce.registry();
+    Some(match &delivery.subject {
+        Subject::Other => DecisionReport::not_a_work_item(delivery, registry),
+        Subject::Item(_) | Subject::Gone(_) => {
+            let verdict = judge(delivery.item(), workforce, &Situation::fresh(&running));
+            DecisionReport::new(&verdict, Some(delivery), delivery.item(), registry)
+        }
+    })
+}
+
+#[test]
+fn every_report_keeps_to_the_schema() {
+    let schema = fs::read_to_string(fixtures("schema/decision.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_str::<Value>(&schema).unwrap()).unwrap();
+    let workforce = sample();
+    let mut outcomes = Vec::new();
+    for entry in fs::read_dir(fixtures("events")).unwrap() {
+        let event = Event::parse(&fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        let report = report(&event, &workforce).unwrap();
+        outcomes.push(report.outcome);
+        let json = serde_json::to_value(report).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&json).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?} in {json:#}");
+    }
+    for outcome in [Outcome::Dispatched, Outcome::Ignored, Outcome::Refused] {
+        assert!(outcomes.contains(&outcome), "{}", outcome.name());
+    }
+}
+
+/// All places of a JSON document.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(values) => {
+            values.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for (name, value) in inner {
+        let place = format!("{at}/{name}");
+        places(value, &place, found);
+        found.push(place);
+    }
+}
+
+proptest! {
+    /// Whatever stands at one place of an event, there is one outcome or one fault that says where.
+    #[test]
+    fn a_changed_event_has_an_outcome_or_a_fault(
+        place in any::<prop::sample::Index>(),
+        value in prop::sample::select(vec![
+            Value::Null, Value::Bool(true), Value::from(0), Value::from(-1), Value::from(u64::MAX), Value::from(1.5),
+            Value::from(""), Value::from("agent:coder"), Value::from("\u{202e}::error::\u{1b}"), Value::from("a".repeat(70_000)),
+            serde_json::json!([]), serde_json::json!({}), serde_json::json!([null]), serde_json::json!([{"name": "agent:coder"}]),
+        ]),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let json = fs::read(fixtures("github-events/repository-dispatch-envelope.json")).unwrap();
+        let mut event: Value = serde_json::from_slice(&json).unwrap();
+        let mut found = Vec::new();
+        places(&event, "", &mut found);
+        *event.pointer_mut(place.get(&found).as_str()).unwrap() = value;
+        match Event::parse(&serde_json::to_vec(&event).unwrap()) {
+            Ok(event) => {
+                if let Some(report) = report(&event, &sample()) {
+                    prop_assert!(!report.reason.is_empty());
+                    prop_assert!(!report.reason.contains(['\u{202e}', '\u{1b}']), "{}", report.reason);
+                }
+            }
+            Err(fault) => prop_assert!(fault.to_string().len() < 1_000 && !fault.remedy().is_empty(), "{fault}"),
+        }
+        // A file that breaks off is a fault too.
+        let cut = cut.index(json.len() - 3);
+        prop_assert!(Event::parse(&json[..cut]).is_err());
+    }
 }

@@ -11,7 +11,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-pub use reason::{CancelledBecause, IgnoredBecause, NoFit, Unwanted, WaitingBecause};
+pub use reason::{CancelledBecause, IgnoredBecause, NAMED, NoFit, Unwanted, WaitingBecause};
 
 /// What is known about a task's runs when it is judged.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::message::one_line;
 use super::name::{ItemId, TaskKey};
 use super::work_item::WorkItem;
 
@@ -118,7 +119,8 @@ impl Event {
         if let Some(inputs) = event.get("inputs") {
             return by_hand(inputs);
         }
-        Err(EventFault::NoEvent { keys: event.keys().take(fault::KEYS_SHOWN).cloned().collect() })
+        let keys = event.keys().take(fault::KEYS_SHOWN).map(|key| one_line(key, fault::KEY_SHOWN)).collect();
+        Err(EventFault::NoEvent { keys })
     }
 }
 
@@ -129,5 +131,7 @@ fn delivered(body: &Value, place: &str) -> Result<Event, EventFault> {
 fn by_hand(inputs: &Value) -> Result<Event, EventFault> {
     let task = inputs.get("task").and_then(Value::as_str).map(str::trim).filter(|task| !task.is_empty());
     let task = task.ok_or(EventFault::NoTask)?;
-    task.parse().map(Event::ByHand).map_err(|_| EventFault::IllegalTask { task: task.to_owned() })
+    task.parse()
+        .map(Event::ByHand)
+        .map_err(|_| EventFault::IllegalTask { task: one_line(task, fault::KEY_SHOWN) })
 }

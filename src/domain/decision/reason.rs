@@ -137,8 +137,10 @@ impl fmt::Display for WaitingBecause {
 pub struct NoFit {
     /// The gate.
     pub gate: Gate,
-    /// The agents that failed it, in the order of their names.
+    /// The first of the agents that failed it, in the order of their names; at most [`NAMED`].
     pub agents: Vec<AgentName>,
+    /// How many more failed it.
+    pub more: usize,
     /// Some of them have a namespace that could not be read.
     pub unreadable: bool,
     /// What the gate asked for: the role, the repository or the model.
@@ -153,7 +155,8 @@ impl NoFit {
         let failed = || candidates.iter().filter(|candidate| candidate.failed == Some(gate));
         Self {
             gate,
-            agents: failed().map(|candidate| candidate.agent.name.clone()).collect(),
+            agents: failed().take(NAMED).map(|candidate| candidate.agent.name.clone()).collect(),
+            more: failed().skip(NAMED).count(),
             unreadable: failed().any(|candidate| !candidate.readable),
             wanted: match gate {
                 Gate::Repository => task.repository.to_string(),
@@ -168,7 +171,7 @@ impl NoFit {
 impl fmt::Display for NoFit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, wanted, .. } = self;
-        let agents = names(&self.agents);
+        let agents = names(&self.agents, self.more);
         match self.gate {
             Gate::Role => write!(f, "no agent has the role {role}"),
             Gate::Assignee => write!(f, "it is assigned to an agent that does not have the role {role}"),
@@ -191,15 +194,12 @@ impl fmt::Display for NoFit {
 }
 
 /// How many agents a sentence names.
-const NAMED: usize = 5;
+pub const NAMED: usize = 5;
 
-fn names(agents: &[AgentName]) -> String {
-    let mut named: Vec<&str> = agents.iter().take(NAMED).map(AgentName::as_str).collect();
-    let more = format!("{} more", agents.len().saturating_sub(NAMED));
-    if agents.len() > NAMED {
-        named.push(&more);
-    }
-    named.join(", ")
+fn names(agents: &[AgentName], more: usize) -> String {
+    let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.join(", ") + &more
 }
 
 fn quoted_list(values: &[String]) -> String {

@@ -203,6 +203,23 @@ fn a_waiting_task_says_what_it_waits_for() {
 }
 
 #[test]
+fn a_sentence_names_a_few_agents_and_counts_the_rest() {
+    let mut registry = registry::sample();
+    let vega = registry.agents.values().next_back().unwrap().clone();
+    registry.agents.clear();
+    for number in 1..=NAMED + 2 {
+        let agent =
+            Agent { name: format!("a{number}").parse().unwrap(), max_concurrent_tasks: 0, ..vega.clone() };
+        registry.agents.insert(agent.name.clone(), agent);
+    }
+    let (workforce, running) = (Workforce::new(Arc::new(registry)), Running::default());
+    let verdict = judge(Some(&item(&["agent:coder"])), &workforce, &Situation::fresh(&running));
+    let Verdict::Waiting { reason, .. } = verdict else { panic!("{verdict:?}") };
+    let expected = "every fitting agent of the role coder is busy (a1, a2, a3, a4, a5 and 2 more)";
+    assert_eq!(reason.to_string(), expected);
+}
+
+#[test]
 fn a_repository_that_no_agent_may_enter_is_refused() {
     let workforce = Workforce::new(Arc::new(registry::sample()));
     let mut item = item(&["agent:coder"]);

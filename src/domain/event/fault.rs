@@ -4,8 +4,13 @@ use crate::error::UserError;
 
 /// How many keys of something unknown are named.
 pub(super) const KEYS_SHOWN: usize = 8;
+/// How many characters of a key are shown.
+pub(super) const KEY_SHOWN: usize = 40;
+/// How many characters of the parser's words are shown; they can repeat a value.
+pub(super) const PROBLEM_SHOWN: usize = 200;
 
-/// An event that cannot be read. The sentences show no value of it, only places and names.
+/// An event that cannot be read. The sentences are short, whatever is in it, and name places rather
+/// than values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventFault {
     /// It is no JSON.

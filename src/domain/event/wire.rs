@@ -6,8 +6,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::fault::PROBLEM_SHOWN;
 use super::{Actor, Delivery, EventFault, RELAY_VERSION, Relay, Subject};
 use crate::domain::html_text::html_text;
+use crate::domain::message::one_line;
 use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::work_item::{Member, Priority, StateGroup, WorkItem};
 
@@ -66,7 +68,7 @@ fn read<T: DeserializeOwned>(body: &Value, place: &str) -> Result<T, EventFault>
             "." => place.trim_end_matches('.').to_owned(),
             _ => format!("{place}{within}"),
         };
-        EventFault::Field { path, problem: error.into_inner().to_string() }
+        EventFault::Field { path, problem: one_line(&error.into_inner().to_string(), PROBLEM_SHOWN) }
     })
 }
 
