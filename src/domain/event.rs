@@ -101,6 +101,11 @@ impl Delivery {
     }
 }
 
+/// Reads a work item as Plane's REST API gives it, with labels, state and assignees expanded.
+pub fn work_item_from_rest(json: &Value) -> Result<WorkItem, EventFault> {
+    wire::work_item(json)
+}
+
 impl Event {
     /// Reads the JSON of an event.
     pub fn parse(json: &[u8]) -> Result<Self, EventFault> {

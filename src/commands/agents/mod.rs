@@ -22,7 +22,7 @@ pub(super) async fn run(command: &AgentsCommand) -> anyhow::Result<Exit> {
         AgentsCommand::List(args) => list::run(args),
         AgentsCommand::New(args) => new::run(args),
         AgentsCommand::Schema(args) => schema(args),
-        AgentsCommand::Prompt(args) => prompt::run(args),
+        AgentsCommand::Prompt(args) => prompt::run(args).await,
         AgentsCommand::Provision(args) => provision::run(args),
     }
 }

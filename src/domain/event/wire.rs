@@ -42,6 +42,11 @@ pub(super) fn delivery(body: &Value, place: &str) -> Result<Delivery, EventFault
     })
 }
 
+/// Reads a work item by itself.
+pub(super) fn work_item(json: &Value) -> Result<WorkItem, EventFault> {
+    Ok(read::<Item>(json, "")?.into())
+}
+
 /// An `astra-result` event: `{version, run, namespace}`. It is for `publish`.
 fn is_result(body: &Value) -> bool {
     body.get("run").is_some() && body.get("event").is_none()
