@@ -411,6 +411,9 @@ pub struct RunSuperviseArgs {
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
+    /// Base of Git remotes, as `dispatch` was given it
+    #[arg(long, env = "ASTRA_GIT_BASE_URL", value_name = "BASE")]
+    pub git_base_url: Option<String>,
 }
 
 /// Options of `run install`.

@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::adapters::run_directory::RunDirectory;
 use crate::domain::name::RunId;
 
+pub mod executor;
 pub mod log_reader;
 pub mod phase_process;
 
@@ -97,7 +98,12 @@ fn open_log(directory: &RunDirectory) -> anyhow::Result<File> {
 ///
 /// It inherits the caller's environment, which is where credentials come from locally: they are
 /// never in its arguments or in a file.
-pub fn start_supervisor(state: &StateDirectory, registry: &Path, run: &RunId) -> anyhow::Result<()> {
+pub fn start_supervisor(
+    state: &StateDirectory,
+    registry: &Path,
+    git_base_url: &str,
+    run: &RunId,
+) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("find the running program")?;
     let log = open_log(&state.run(run))?;
     let errors = log.try_clone().context("open the run's log twice")?;
@@ -106,6 +112,7 @@ pub fn start_supervisor(state: &StateDirectory, registry: &Path, run: &RunId) ->
         .arg(state.root())
         .arg("--registry")
         .arg(registry)
+        .args(["--git-base-url", git_base_url])
         .current_dir(state.root())
         .stdin(Stdio::null())
         .stdout(log)

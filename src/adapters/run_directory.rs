@@ -17,6 +17,8 @@ use crate::error::UserError;
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 /// The plan of the run.
 pub const PLAN: &str = "plan.json";
+/// What the run is for and how it came to be ([`crate::domain::publish::Subject`]).
+pub const SUBJECT: &str = "subject.json";
 /// The agent's system prompt.
 pub const SYSTEM_PROMPT: &str = "system-prompt.md";
 /// The agent's task prompt.
@@ -43,6 +45,10 @@ pub const BUNDLE: &str = "collect/work.bundle";
 pub const WORK_REF: &str = "refs/heads/work";
 /// What the run brought.
 pub const RESULT: &str = "deliver/result.json";
+/// What is to be told the world about the run, as data.
+pub const PUBLISH_PLAN: &str = "publish/plan.json";
+/// The same as a page.
+pub const PUBLISH_PAGE: &str = "publish/plan.md";
 /// The prints of the run's secrets ([`crate::domain::secret_scan::SecretPrints`]), for `deliver`.
 pub const DELIVER_SECRETS: &str = "deliver-secrets.json";
 

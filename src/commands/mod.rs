@@ -1,11 +1,20 @@
 //! One file a command: gather, decide, apply.
 
 mod agents;
+mod cancel;
+mod demo;
+mod dispatch;
+mod explain;
+mod local;
+mod logs;
+mod meant;
+mod publish;
+mod status;
 
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, CompletionsArgs, RunCommand};
-use crate::error::{Exit, UserError};
+use crate::error::Exit;
 
 pub mod run;
 
@@ -14,13 +23,20 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Agents(command) => agents::run(&command).await,
         Command::Completions(args) => completions(&args),
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Dispatch(args) => dispatch::run(&args).await,
+        Command::Explain(args) => explain::run(&args).await,
+        Command::Cancel(args) => cancel::run(&args).await,
+        Command::Logs(args) => logs::run(&args).await,
+        Command::Publish(args) => publish::run(&args).await,
+        Command::Status(args) => status::run(&args).await,
+        Command::Run(RunCommand::Supervise(args)) => run::supervise::run(&args).await,
         Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,
         Command::Run(RunCommand::Confine(args)) => run::confine::run(&args),
         Command::Run(RunCommand::Deliver(args)) => run::deliver::run(&args).await,
         Command::Run(RunCommand::Install(args)) => run::install::run(&args),
         Command::Run(RunCommand::Collect(args)) => run::collect::run(&args).await,
         Command::Run(RunCommand::Prepare(args)) => run::prepare::run(&args).await,
-        other => Err(UserError::failed(format!("{other:?} is not built yet"), "use a later version").into()),
     }
 }
 

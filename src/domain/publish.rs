@@ -4,10 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::{CancelReason, JobFailure};
+use super::matching::{Candidate, Running, Workforce, choose};
 use super::message;
 use super::name::{AgentName, Branch, ItemId, ProjectId, Repository, Role, RunId, TaskKey};
-use super::pass::StateTarget;
-use super::registry::{RegistryStamp, States, Trait};
+use super::pass::{NewJob, StateTarget};
+use super::registry::{Agent, RegistryStamp, States, Trait};
 use super::result::{Review, RunOutcome, RunResult, Side, Verdict};
 use super::work_item::StateGroup;
 
@@ -61,6 +62,31 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// What is known of a run when it is made ready.
+    pub fn new(new: &NewJob, agent: &Agent, workforce: &Workforce, running: &Running) -> Self {
+        let registry = workforce.registry();
+        let task = &new.task;
+        let plane = &registry.plane;
+        let candidates = choose(task, workforce, running).candidates;
+        Self {
+            run: new.run.clone(),
+            attempt: new.attempt,
+            task: task.key.clone(),
+            item: task.item,
+            project: task.project,
+            item_url: format!("{}/{}/browse/{}/", plane.url, plane.workspace, task.key),
+            title: task.title.clone(),
+            repository: task.repository.clone(),
+            base: task.base.clone(),
+            pull_request: task.pull_request,
+            agent: agent.name.clone(),
+            role: agent.role.clone(),
+            trait_: agent.trait_,
+            registry: new.registry.clone(),
+            decision: candidates.iter().map(|candidate| Considered::new(candidate, &agent.name)).collect(),
+        }
+    }
+
     /// `Vega · Coder · Thorough`.
     pub fn byline(&self) -> String {
         let role = message::capitalised(self.role.as_str());
@@ -78,6 +104,24 @@ pub struct Considered {
     pub chosen: bool,
     /// Why, or why not.
     pub why: String,
+}
+
+impl Considered {
+    fn new(candidate: &Candidate<'_>, chosen: &AgentName) -> Self {
+        let name = &candidate.agent.name;
+        let skills: Vec<&str> = candidate.parts.iter().map(|part| part.skill).collect();
+        let fit = match skills.as_slice() {
+            [] => "no skill that the task asks for".to_owned(),
+            skills => format!("{} points for {}", candidate.score(), skills.join(", ")),
+        };
+        let chosen = name == chosen;
+        // The load is that of a moment later than the decision: the run itself may count already.
+        let why = match candidate.failed {
+            Some(gate) if !chosen => format!("did not pass the gate `{}`", gate.name()),
+            _ => fit,
+        };
+        Self { agent: name.clone(), chosen, why }
+    }
 }
 
 /// How a run ended, as publish sees it.

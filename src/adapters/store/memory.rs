@@ -1,4 +1,4 @@
-//! A store that lives and dies with the process: for tests.
+//! A store that lives and dies with the process: what `explain` tries a pass on, and tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,20 @@ impl MemoryStore {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic under the lock leaves the state whole: every change is a single assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of another store: what is done to it changes nothing there.
+    pub fn copy_of(ledger: Ledger, jobs: Vec<Job>) -> Self {
+        let created = jobs.len() as u64;
+        Self {
+            state: Mutex::new(State {
+                ledger: Some(ledger),
+                version: 1,
+                created,
+                jobs,
+                items: BTreeMap::new(),
+            }),
+        }
     }
 
     /// Puts a work item there, or changes it.

@@ -34,7 +34,7 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS unpublished_jobs ON jobs (namespace) WHERE published = 0;
     CREATE TABLE IF NOT EXISTS items (
         project TEXT NOT NULL, item TEXT NOT NULL, sequence INTEGER NOT NULL, document TEXT NOT NULL,
-        PRIMARY KEY (project, item)
+        handled INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (project, item)
     ) STRICT;";
 
 /// The store.
@@ -135,12 +135,16 @@ impl SqliteStore {
         select_runs(&self.connection(), "1 = 1", [])
     }
 
-    /// Keeps a work item as an event told it, if it is newer than what is kept. `false`: it is not.
+    /// Keeps a work item as an event told it, if it is newer than what is kept. `false`: it is not,
+    /// and a pass has dealt with what is kept. (One that was told twice because a dispatcher died in
+    /// between counts as new.)
     pub fn store_snapshot(&self, item: &WorkItem) -> StoreResult<bool> {
         self.transaction(|transaction| {
             let kept = read_item(transaction, &item.reference())?;
-            if kept.is_some_and(|kept| kept.updated_at >= item.updated_at) {
-                return Ok(false);
+            if let Some(kept) = kept
+                && kept.updated_at >= item.updated_at
+            {
+                return Ok(kept.updated_at == item.updated_at && !is_handled(transaction, &item.reference())?);
             }
             transaction
                 .execute(
@@ -155,6 +159,31 @@ impl SqliteStore {
                 .map_err(failure)?;
             Ok(true)
         })
+    }
+
+    /// Notes that a pass has dealt with this snapshot of an item; a newer one is left as it is.
+    pub fn mark_handled(&self, item: &WorkItem) -> StoreResult<()> {
+        self.transaction(|transaction| {
+            let kept = read_item(transaction, &item.reference())?;
+            if kept.is_some_and(|kept| kept.updated_at == item.updated_at) {
+                transaction
+                    .execute(
+                        "UPDATE items SET handled = 1 WHERE project = ?1 AND item = ?2",
+                        params![item.project.to_string(), item.id.to_string()],
+                    )
+                    .map_err(failure)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Snapshots that no pass has dealt with: their dispatchers died on the way.
+    pub fn unhandled_snapshots(&self) -> StoreResult<Vec<WorkItem>> {
+        let connection = self.connection();
+        let mut documents =
+            connection.prepare("SELECT document FROM items WHERE handled = 0").map_err(failure)?;
+        let rows = documents.query_map([], |row| row.get::<_, String>(0)).map_err(failure)?;
+        rows.map(|text| from_text(&text.map_err(failure)?)).collect()
     }
 
     /// The newest snapshot of an item.
@@ -269,6 +298,16 @@ fn write_run(transaction: &Transaction<'_>, run: &LocalRun) -> StoreResult<()> {
         )
         .map_err(failure)?;
     Ok(())
+}
+
+fn is_handled(connection: &Connection, item: &ItemRef) -> StoreResult<bool> {
+    connection
+        .query_row(
+            "SELECT handled FROM items WHERE project = ?1 AND item = ?2",
+            params![item.project.to_string(), item.item.to_string()],
+            |row| row.get(0),
+        )
+        .map_err(failure)
 }
 
 fn read_item(connection: &Connection, item: &ItemRef) -> StoreResult<Option<WorkItem>> {

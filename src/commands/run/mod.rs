@@ -16,6 +16,7 @@ pub mod confine;
 pub mod deliver;
 pub mod install;
 pub mod prepare;
+pub mod supervise;
 #[cfg(test)]
 mod testing;
 

@@ -1,0 +1,175 @@
+//! The executor of one machine: the SQLite store, plus what a cluster's node would do. A released
+//! run gets a supervisor process; a run whose processes are gone has failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use super::phase_process::end_orphan;
+use super::{StateDirectory, start_supervisor};
+use crate::adapters::run_directory::{PLAN, SUBJECT, SYSTEM_PROMPT, TASK};
+use crate::adapters::store::sqlite::{LocalRun, SqliteStore};
+use crate::adapters::store::{Creation, SecretWrite, Store, StoreError, StoreResult};
+use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobEnd, JobFailure, JobPhase, JobRef};
+use crate::domain::ledger::Ledger;
+use crate::domain::matching::{Running, Workforce};
+use crate::domain::name::RunId;
+use crate::domain::pass::{LedgerRead, Listing, NewJob, Version};
+use crate::domain::prompt;
+use crate::domain::publish::Subject;
+use crate::domain::result::FailureClass;
+use crate::domain::run_plan::{RunPlan, Surroundings};
+
+/// Runs on this machine.
+pub struct LocalExecutor {
+    /// Ledger, runs and snapshots.
+    pub store: SqliteStore,
+    /// Where they are, and the directories of runs.
+    pub state: StateDirectory,
+    /// The registry in use.
+    pub workforce: Arc<Workforce>,
+    /// Where the registry is; supervisors read it again.
+    pub registry: PathBuf,
+    /// Where runs fetch from.
+    pub surroundings: Surroundings,
+}
+
+impl LocalExecutor {
+    /// Does what a node does by itself: starts supervisors that are missing, and notes the end of
+    /// runs whose supervisor is gone. Called before each pass.
+    pub fn reconcile(&self) -> anyhow::Result<()> {
+        for run in self.store.all_runs().context("read the runs")? {
+            if run.job.end.is_some() || matches!(run.job.phase, JobPhase::Queued | JobPhase::Published) {
+                continue;
+            }
+            match run.supervisor {
+                Some(supervisor) if supervisor.is_alive() => {}
+                Some(supervisor) => self.note_lost(&run, supervisor)?,
+                None if run.job.phase == JobPhase::Released => self.start(&run.job.run)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The supervisor was killed: its phase is ended too, and then the run counts as lost.
+    fn note_lost(
+        &self,
+        run: &LocalRun,
+        supervisor: crate::adapters::process_identity::ProcessIdentity,
+    ) -> anyhow::Result<()> {
+        if !end_orphan(&self.state.run(&run.job.run))? {
+            // It was told to end just now; the next pass sees it gone.
+            return Ok(());
+        }
+        let failure = JobFailure {
+            class: FailureClass::Infrastructure,
+            reason: "its supervisor process is gone: killed, or the machine was restarted".to_owned(),
+        };
+        let end = JobEnd { at: Timestamp::now(), failure: Some(failure) };
+        self.store.finish(&run.job.reference(), supervisor, &end).context("note the end of a lost run")?;
+        Ok(())
+    }
+
+    fn start(&self, run: &RunId) -> anyhow::Result<()> {
+        start_supervisor(&self.state, &self.registry, &self.surroundings.git_base_url, run)
+    }
+
+    /// Writes the run's directory: what its phases need to start, and none of it secret.
+    fn write_run(&self, new: &NewJob) -> anyhow::Result<()> {
+        let registry = self.workforce.registry();
+        let agent = registry.agents.get(&new.agent).context("the agent has left the registry")?;
+        let task = &new.task;
+        let directory = self.state.run(&new.run);
+        let plan = RunPlan::new(new.run.clone(), task, agent, registry, &self.surroundings);
+        directory.write(PLAN, &plan)?;
+        directory.write(SUBJECT, &Subject::new(new, agent, &self.workforce, &self.running()?))?;
+        directory.write_bytes(SYSTEM_PROMPT, prompt::system_prompt(agent, task, registry).as_bytes())?;
+        let told = prompt::task_prompt(task, &prompt::fence(rand::random()));
+        directory.write_bytes(TASK, told.text.as_bytes())
+    }
+
+    /// What counts against each agent, for the decision that is kept with the run.
+    fn running(&self) -> anyhow::Result<Running> {
+        let mut running = Running::default();
+        for run in self.store.all_runs()? {
+            if run.job.end.is_none() && matches!(run.job.phase, JobPhase::Released | JobPhase::Cancelled) {
+                running.add(&run.job.agent);
+            }
+        }
+        Ok(running)
+    }
+}
+
+impl Store for LocalExecutor {
+    async fn read_ledger(&self) -> StoreResult<LedgerRead> {
+        self.store.read_ledger().await
+    }
+
+    async fn swap_ledger(&self, version: &Version, ledger: &Ledger) -> StoreResult<bool> {
+        self.store.swap_ledger(version, ledger).await
+    }
+
+    async fn list_jobs(&self, namespace: &str) -> StoreResult<Listing> {
+        self.store.list_jobs(namespace).await
+    }
+
+    async fn find_job(&self, namespace: &str, run: &RunId) -> StoreResult<(Option<Job>, Timestamp)> {
+        self.store.find_job(namespace, run).await
+    }
+
+    async fn create_job(&self, new: &NewJob) -> StoreResult<Creation> {
+        self.store.create_job(new).await
+    }
+
+    async fn write_secret(&self, new: &NewJob, _job: &JobRef) -> StoreResult<SecretWrite> {
+        match self.write_run(new) {
+            Ok(()) => Ok(SecretWrite::Written),
+            Err(error) => match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+                Some(std::io::ErrorKind::StorageFull) => Err(StoreError::Full(format!("{error:#}"))),
+                _ => Err(StoreError::Unavailable(format!("{error:#}"))),
+            },
+        }
+    }
+
+    /// Whoever lets a run go starts its supervisor. If this process dies in between, the next pass
+    /// of anybody does it.
+    async fn release(&self, job: &JobRef) -> StoreResult<bool> {
+        let released = self.store.release(job).await?;
+        if released {
+            self.start(&job.run).map_err(|error| StoreError::Unavailable(format!("{error:#}")))?;
+        }
+        Ok(released)
+    }
+
+    async fn cancel(&self, job: &JobRef, reason: CancelReason) -> StoreResult<bool> {
+        self.store.cancel(job, reason).await
+    }
+
+    async fn delete(&self, job: &JobRef) -> StoreResult<bool> {
+        self.store.delete(job).await
+    }
+
+    async fn close(&self, job: &JobRef) -> StoreResult<bool> {
+        self.store.close(job).await
+    }
+
+    async fn claim(
+        &self,
+        job: &JobRef,
+        seen: Option<&Claim>,
+        claim: &Claim,
+    ) -> StoreResult<Option<(Job, Timestamp)>> {
+        self.store.claim(job, seen, claim).await
+    }
+
+    async fn record_item_state(&self, job: &JobRef, state: &ItemState) -> StoreResult<bool> {
+        self.store.record_item_state(job, state).await
+    }
+
+    async fn mark_published(&self, job: &JobRef, holder: &str) -> StoreResult<bool> {
+        self.store.mark_published(job, holder).await
+    }
+}

@@ -1,0 +1,222 @@
+//! What every command on this machine shares: the state, the pass, and publishing without GitHub
+//! and Plane.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::adapters::local::StateDirectory;
+use crate::adapters::local::executor::LocalExecutor;
+use crate::adapters::registry_files;
+use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, SUBJECT};
+use crate::adapters::store::drive::{Deliver, NoPlane, drive, drive_publication};
+use crate::adapters::store::sqlite::SqliteStore;
+use crate::adapters::store::{Store, StoreError};
+use crate::cli::{RegistryArgs, StateArgs};
+use crate::domain::job::{Job, JobFailure};
+use crate::domain::matching::Workforce;
+use crate::domain::name::RunId;
+use crate::domain::pass::{
+    Hint, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, Subject as RunSubject, Timing,
+};
+use crate::domain::publish::{self, Ending, Subject};
+use crate::domain::registry::Registry;
+use crate::domain::result::{FailureClass, RunResult};
+use crate::domain::run_plan::Surroundings;
+use crate::error::UserError;
+
+/// A pass that has more to do is repeated at once, but not for ever: the next event or the end of
+/// a run goes on from there.
+const MOST_PASSES: u32 = 20;
+/// Where Git remotes are unless somebody says otherwise.
+const GITHUB: &str = "https://github.com";
+
+/// The local executor with everything that it needs.
+pub(crate) struct Local {
+    pub(crate) executor: LocalExecutor,
+    pub(crate) workforce: Arc<Workforce>,
+}
+
+impl Local {
+    /// Reads the registry and opens the state.
+    pub(crate) fn open(
+        registry: &RegistryArgs,
+        state: &StateArgs,
+        git_base_url: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let loaded = registry_files::load(&registry.registry)?;
+        Self::with(loaded, &registry.registry, state, git_base_url)
+    }
+
+    /// Opens the state for a registry that was read already.
+    pub(crate) fn with(
+        loaded: Registry,
+        directory: &Path,
+        state: &StateArgs,
+        git_base_url: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let state = StateDirectory::open(state.state_dir.as_deref(), &loaded.plane.workspace, variable)?;
+        let store = SqliteStore::open(&state.store()).map_err(store_error)?;
+        let workforce = Arc::new(Workforce::new(Arc::new(loaded)));
+        let surroundings = Surroundings {
+            git_base_url: git_base_url.map_or_else(default_git_base_url, str::to_owned),
+            registry_path: path_in_repository(directory),
+        };
+        let registry = std::path::absolute(directory).context("find the registry")?;
+        let executor =
+            LocalExecutor { store, state, workforce: Arc::clone(&workforce), registry, surroundings };
+        Ok(Self { executor, workforce })
+    }
+
+    /// The registry in use.
+    pub(crate) fn registry(&self) -> &Registry {
+        self.workforce.registry()
+    }
+
+    /// Runs the pass, publishes what has ended, and goes on until nothing is left to do. The report
+    /// is that of the first pass; what later ones did besides is added to it.
+    pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
+        let mut report = self.pass_once(hints, stop).await?;
+        let mut again = self.publish_all(&report.publishable, &mut report.problems).await? || report.again;
+        for _ in 1..MOST_PASSES {
+            if !again {
+                break;
+            }
+            let next = self.pass_once(Vec::new(), None).await?;
+            again = self.publish_all(&next.publishable, &mut report.problems).await? || next.again;
+            report.outcomes.extend(next.outcomes);
+            report.released.extend(next.released);
+            report.problems.extend(next.problems);
+            report.wake_at = next.wake_at;
+        }
+        Ok(report)
+    }
+
+    async fn pass_once(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
+        self.executor.reconcile()?;
+        let input = PassInput {
+            workforce: &self.workforce,
+            timing: Timing::default(),
+            hints,
+            stop,
+            seed: rand::random(),
+        };
+        match drive(Pass::new(input), &self.executor, &self.executor.store).await.map_err(store_error)? {
+            PassEnd::Complete(report) => Ok(*report),
+            PassEnd::LedgerBroken(why) => Err(store_error(StoreError::BrokenLedger(why)).into()),
+            PassEnd::Unfinished(why) => {
+                Err(UserError::retry(why, "try again; nothing was lost").at("the local store").into())
+            }
+        }
+    }
+
+    /// Publishes runs that have ended. `true`: at least one was.
+    async fn publish_all(&self, runs: &[RunSubject], problems: &mut Vec<String>) -> anyhow::Result<bool> {
+        let mut published = false;
+        for run in runs {
+            match self.publish(run.clone()).await? {
+                PublicationEnd::Published => published = true,
+                PublicationEnd::Stopped(why) => {
+                    problems.push(format!("run {} is not published yet: {why}", run.job.run));
+                }
+                PublicationEnd::Over
+                | PublicationEnd::Unfinished
+                | PublicationEnd::TooEarly(_)
+                | PublicationEnd::Taken { .. } => {}
+            }
+        }
+        Ok(published)
+    }
+
+    /// Publishes one run: writes what would be told the world into its directory.
+    pub(crate) async fn publish(&self, run: RunSubject) -> anyhow::Result<PublicationEnd> {
+        let holder = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let publication = Publication::new(run, holder, None, Timing::default());
+        drive_publication(publication, &self.executor, &self.executor.store, &NoPlane, &Offline(self))
+            .await
+            .map_err(|error| store_error(error).into())
+    }
+
+    /// What a run brought, if it got that far.
+    pub(crate) fn result(&self, run: &RunId) -> anyhow::Result<Option<RunResult>> {
+        self.executor.state.run(run).read(RESULT)
+    }
+
+    /// One run as the store has it.
+    pub(crate) fn job(&self, run: &RunId) -> anyhow::Result<Option<Job>> {
+        let runs = self.executor.store.all_runs().map_err(store_error)?;
+        Ok(runs.into_iter().map(|known| known.job).find(|job| job.run == *run))
+    }
+
+    /// One run that must be there.
+    pub(crate) fn known_job(&self, run: &RunId) -> anyhow::Result<Job> {
+        self.job(run)?.ok_or_else(|| {
+            UserError::usage(format!("there is no run {run} here"), "see `astra-dispatch status`")
+                .at(self.executor.state.root().display().to_string())
+                .into()
+        })
+    }
+
+    /// The ledger as it is now.
+    pub(crate) async fn ledger(&self) -> anyhow::Result<crate::domain::ledger::Ledger> {
+        Ok(self.executor.read_ledger().await.map_err(store_error)?.ledger)
+    }
+}
+
+/// Publishing without GitHub and Plane: the plan is written into the run's directory.
+struct Offline<'a>(&'a Local);
+
+impl Deliver for Offline<'_> {
+    async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
+        let directory = self.0.executor.state.run(&job.run);
+        // A run that never got a directory has nothing to tell.
+        let Some(subject) = directory.read::<Subject>(SUBJECT)? else { return Ok(()) };
+        let result: Option<RunResult> = directory.read(RESULT)?;
+        let lost = JobFailure {
+            class: FailureClass::Infrastructure,
+            reason: "it ended without a result".to_owned(),
+        };
+        let failure = job.end.as_ref().and_then(|end| end.failure.as_ref());
+        let ending = match (&job.cancel, &result, failure) {
+            (Some(cancel), ..) => Ending::Cancelled(cancel.reason),
+            (None, Some(result), _) => Ending::Result(result),
+            (None, None, failure) => Ending::Failure(failure.unwrap_or(&lost)),
+        };
+        let plan = publish::plan(&subject, ending, &self.0.registry().states);
+        directory.write(PUBLISH_PLAN, &plan)?;
+        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())
+    }
+}
+
+/// The server of the workflow, else GitHub.
+fn default_git_base_url() -> String {
+    std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty()).unwrap_or_else(|| GITHUB.to_owned())
+}
+
+/// Where the registry is within its repository: protected from the agents' work. A directory that is
+/// named from elsewhere is taken for the usual one.
+fn path_in_repository(directory: &Path) -> String {
+    let relative = directory.strip_prefix(".").unwrap_or(directory);
+    match relative.to_str() {
+        Some(path) if relative.is_relative() && !path.is_empty() && !path.contains("..") => {
+            path.trim_end_matches('/').to_owned()
+        }
+        _ => ".astra".to_owned(),
+    }
+}
+
+/// Says what a person can do about the store.
+pub(crate) fn store_error(error: StoreError) -> UserError {
+    let error_text = error.to_string();
+    match error {
+        StoreError::BrokenLedger(_) => UserError::usage(
+            error_text,
+            "use the version of astra-dispatch that wrote it; if it is damaged, stop all runs and move it away",
+        ),
+        StoreError::Full(_) => UserError::failed(error_text, "make room on the disk; nothing was changed"),
+        StoreError::Denied(_) => UserError::usage(error_text, "check whose the state directory is"),
+        StoreError::Unavailable(_) => UserError::retry(error_text, "try again; nothing was lost"),
+    }
+}

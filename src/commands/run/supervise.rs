@@ -1,0 +1,186 @@
+//! `run supervise`: carries out one released run on this machine, phase by phase, in a session of
+//! its own. Its death is noticed by the next pass; when it ends, it runs that pass itself.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::setsid;
+
+use super::guard_credentials;
+use crate::adapters::git::TOKEN_VARIABLE;
+use crate::adapters::local::phase_process::{Phase, PhaseProcess};
+use crate::adapters::process_identity::ProcessIdentity;
+use crate::adapters::run_directory::{DELIVER_SECRETS, RunDirectory};
+use crate::cli::RunSuperviseArgs;
+use crate::commands::local::{Local, store_error};
+use crate::domain::job::{JobEnd, JobFailure, JobRef};
+use crate::domain::result::{FailureClass, RunOutcome, RunResult};
+use crate::domain::run_plan::RunPlan;
+use crate::domain::secret_scan::SecretPrints;
+use crate::error::Exit;
+use crate::output;
+
+/// How often the supervisor looks whether its run was cancelled.
+const CANCEL_POLL: Duration = Duration::from_millis(200);
+/// Between asking a cancelled phase to end and ending it.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// The variable that the caller's token for Git is in.
+const CALLER_TOKEN: &str = "GITHUB_TOKEN";
+
+pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
+    guard_credentials();
+    // Refused only where it leads a group already, as it does when a shell started it.
+    let _ = setsid();
+    let local = Local::open(&args.registry, &args.state, args.git_base_url.as_deref())?;
+    let own = ProcessIdentity::own()?;
+    let taken = local.executor.store.take_over(&args.run, own).map_err(store_error)?;
+    let Some(job) = taken else { return Ok(Exit::Handled) };
+    let directory = local.executor.state.run(&args.run);
+    let end = carry_out(&local, &job, &directory).await;
+    local.executor.store.finish(&job, own, &end).map_err(store_error)?;
+    local.pass(Vec::new(), None).await?;
+    Ok(Exit::Handled)
+}
+
+/// Runs the phases, whatever happens: there is an end to note.
+async fn carry_out(local: &Local, job: &JobRef, directory: &RunDirectory) -> JobEnd {
+    let failure = match phases(local, job, directory).await {
+        Ok(failure) => failure,
+        Err(error) => Some(JobFailure {
+            class: FailureClass::Infrastructure,
+            reason: format!("its supervisor failed: {error:#}"),
+        }),
+    };
+    JobEnd { at: Timestamp::now(), failure }
+}
+
+async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow::Result<Option<JobFailure>> {
+    let plan = directory.plan()?;
+    let credentials = Credentials::of_caller(&plan);
+    directory.write(DELIVER_SECRETS, &credentials.prints())?;
+    for phase in Phase::ALL {
+        output::say(&format!("{}: {phase}", job.run));
+        let mut process = PhaseProcess::start(phase, directory, &credentials.variables(phase))?;
+        loop {
+            tokio::select! {
+                status = process.wait() => {
+                    if !status?.success() && phase == Phase::Deliver {
+                        return Ok(Some(no_report(phase)));
+                    }
+                    break;
+                }
+                () = tokio::time::sleep(CANCEL_POLL) => {
+                    if is_cancelled(local, job)? {
+                        process.stop(CANCEL_GRACE).await?;
+                        return Ok(Some(cancelled()));
+                    }
+                }
+            }
+        }
+        if is_cancelled(local, job)? {
+            return Ok(Some(cancelled()));
+        }
+    }
+    Ok(directory
+        .read::<RunResult>(crate::adapters::run_directory::RESULT)?
+        .map_or_else(|| Some(no_report(Phase::Deliver)), |result| retryable(&result)))
+}
+
+/// What the machine or a service is to blame for is tried again; everything else is a result.
+fn retryable(result: &RunResult) -> Option<JobFailure> {
+    let class = result
+        .class
+        .filter(|class| result.outcome == RunOutcome::Failed && *class == FailureClass::Infrastructure)?;
+    Some(JobFailure { class, reason: result.reason.clone() })
+}
+
+fn no_report(phase: Phase) -> JobFailure {
+    JobFailure {
+        class: FailureClass::Infrastructure,
+        reason: format!("the phase {phase} ended without a report; see `astra-dispatch logs`"),
+    }
+}
+
+fn cancelled() -> JobFailure {
+    JobFailure { class: FailureClass::Cancelled, reason: "it was cancelled".to_owned() }
+}
+
+fn is_cancelled(local: &Local, job: &JobRef) -> anyhow::Result<bool> {
+    let known = local.job(&job.run)?;
+    Ok(known.is_none_or(|known| known.uid != job.uid || known.cancel.is_some()))
+}
+
+/// The caller's own credentials: locally there is no other source. Values are in this process's
+/// environment and in that of the one phase that may have them, never in arguments or files.
+struct Credentials {
+    agent: Vec<(String, String)>,
+    git_token: Option<String>,
+}
+
+impl Credentials {
+    fn of_caller(plan: &RunPlan) -> Self {
+        let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let mut agent = Vec::new();
+        for name in &plan.credential_names {
+            let Some(found) = value(name) else { continue };
+            output::say(&format!("{}: {name} comes from your environment", plan.run));
+            agent.push((name.clone(), found));
+        }
+        let git_token = value(CALLER_TOKEN).filter(|_| !plan.git_base_url.starts_with("file:"));
+        Self { agent, git_token }
+    }
+
+    fn prints(&self) -> SecretPrints {
+        let named = self.agent.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let token = self.git_token.as_deref().map(|value| (CALLER_TOKEN, value));
+        SecretPrints::new(rand::random(), named.chain(token))
+    }
+
+    /// An environment built from empty, for one phase.
+    fn variables(&self, phase: Phase) -> BTreeMap<String, OsString> {
+        let mut variables = BTreeMap::new();
+        for name in ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "ASTRA_LOG"] {
+            if let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) {
+                variables.insert(name.to_owned(), value);
+            }
+        }
+        match phase {
+            Phase::Agent => {
+                let own = self.agent.iter().map(|(name, value)| (name.clone(), OsString::from(value)));
+                variables.extend(own);
+            }
+            Phase::Prepare | Phase::Deliver => {
+                if let Some(token) = &self.git_token {
+                    variables.insert(TOKEN_VARIABLE.to_owned(), token.into());
+                }
+            }
+            Phase::Collect => {}
+        }
+        variables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_gets_its_own_credentials_and_no_others() {
+        let credentials = Credentials {
+            agent: vec![("ANTHROPIC_API_KEY".to_owned(), "model-key-value".to_owned())],
+            git_token: Some("git-token-value".to_owned()),
+        };
+        let holds = |phase: Phase, value: &str| {
+            credentials.variables(phase).values().any(|held| held.to_string_lossy().contains(value))
+        };
+        for phase in Phase::ALL {
+            assert_eq!(holds(phase, "model-key-value"), phase == Phase::Agent, "{phase}");
+            let may = matches!(phase, Phase::Prepare | Phase::Deliver);
+            assert_eq!(holds(phase, "git-token-value"), may, "{phase}");
+        }
+        let prints = serde_json::to_string(&credentials.prints()).unwrap();
+        assert!(!prints.contains("model-key-value") && !prints.contains("git-token-value"));
+    }
+}

@@ -1,0 +1,90 @@
+//! `status`: runs, waiting tasks and agents.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+
+use crate::adapters::local::phase_process::Phase;
+use crate::cli::{Format, StatusArgs};
+use crate::commands::local::Local;
+use crate::domain::escape;
+use crate::domain::status::{KnownRun, StatusReport, report};
+use crate::error::Exit;
+use crate::output;
+
+/// How often `--watch` looks.
+const WATCH: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
+    let local = Local::open(&args.registry, &args.state, None)?;
+    let mut shown = String::new();
+    loop {
+        let status = gather(&local).await?;
+        let text = match args.format.format {
+            Format::Text => page(&status),
+            Format::Json if args.watch => serde_json::to_string(&status)?,
+            Format::Json => serde_json::to_string_pretty(&status)?,
+        };
+        if text != shown {
+            output::result(&text)?;
+            shown = text;
+        }
+        if !args.watch {
+            return Ok(Exit::Handled);
+        }
+        tokio::time::sleep(WATCH).await;
+    }
+}
+
+/// Reads everything; changes nothing.
+pub(super) async fn gather(local: &Local) -> anyhow::Result<StatusReport> {
+    let ledger = local.ledger().await?;
+    let mut runs = Vec::new();
+    for known in local.executor.store.all_runs()? {
+        let result = local.result(&known.job.run)?;
+        let step = step(local, &known.job.run);
+        runs.push(KnownRun { job: known.job, result, step });
+    }
+    Ok(report(&ledger, &runs, local.registry()))
+}
+
+/// The last phase that has begun: each makes its directory when it starts.
+fn step(local: &Local, run: &crate::domain::name::RunId) -> Option<String> {
+    let directory = local.executor.state.run(run);
+    let begun = |phase: &&Phase| directory.path(phase.name()).is_dir();
+    Phase::ALL.iter().rfind(begun).map(|phase| phase.name().to_owned())
+}
+
+/// The page for people.
+pub(super) fn page(status: &StatusReport) -> String {
+    let mut parts = Vec::new();
+    if status.runs.is_empty() {
+        parts.push("no runs yet".to_owned());
+    } else {
+        let mut table = table(&["run", "task", "agent", "state", "since", ""]);
+        for run in &status.runs {
+            table.add_row([&run.run, &run.task, &run.agent, &run.state_words(), &run.since, &run.remark()]);
+        }
+        parts.push(table.to_string());
+    }
+    if !status.waiting.is_empty() {
+        let mut table = table(&["waiting", "priority", "since"]);
+        for task in &status.waiting {
+            table.add_row([task.task.as_ref().unwrap_or(&task.item), &task.priority, &task.since]);
+        }
+        parts.push(table.to_string());
+    }
+    let mut agents = table(&["agent", "role", "trait", "status", "busy"]);
+    for agent in &status.agents {
+        let busy = format!("{}/{}", agent.running, agent.max);
+        agents.add_row([&agent.agent, &agent.role, &agent.trait_, &agent.status, &busy]);
+    }
+    parts.push(agents.to_string());
+    escape::terminal(&parts.join("\n\n")).into_owned()
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table
+}
