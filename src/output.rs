@@ -38,7 +38,7 @@ pub fn is_fancy() -> bool {
 /// Shows an error once, with all its causes and the remedy; in a workflow also as an annotation.
 pub fn error(error: &anyhow::Error) -> Exit {
     let (text, exit) = describe(error);
-    say(&text);
+    say(&escape::inert(&text));
     if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
         say(&format!("::error::{}", escape::workflow_data(&text)));
     }

@@ -52,7 +52,7 @@ pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let git_base_url = format!("file://{}", place.root.join("git").display());
     let local = Local::open(&registry, &state, Some(&git_base_url))?;
     let task = TaskArgs { event: Some(place.root.join("event.json")), task: None };
-    let report = dispatch::carry_out(&local, &meant(&task, &local)?, false).await?;
+    let report = dispatch::carry_out(&local, &meant(&task, &local).await?, false).await?;
 
     let run = report.run.as_deref().context("the recorded event leads to a run")?.parse()?;
     let page = fs::read_to_string(local.executor.state.run(&run).path(PUBLISH_PAGE))

@@ -3,15 +3,18 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::adapters::confinement;
 use crate::adapters::local::phase_process::Phase;
 use crate::cli::{DispatchArgs, ExecutorChoice, Format};
 use crate::commands::cancel::cancel;
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
-use crate::domain::decision::{IgnoredBecause, Verdict};
-use crate::domain::event::Delivery;
-use crate::domain::job::JobPhase;
+use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
+use crate::domain::event::{Delivery, Subject};
+use crate::domain::job::{CancelReason, Job, JobPhase};
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport, TaskOutcome};
@@ -31,7 +34,7 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
     if executor_kind(args.executor.executor, local.registry()) == ExecutorKind::Kubernetes {
         return Err(not_on_a_cluster().into());
     }
-    let meant = meant(&args.task, &local)?;
+    let meant = meant(&args.task, &local).await?;
     let report = carry_out(&local, &meant, args.detach).await?;
     finish(args.format.format, &report)?;
     Ok(Exit::Handled)
@@ -77,9 +80,10 @@ pub(super) fn not_on_a_cluster() -> UserError {
 /// Runs the pass for what is meant, and says what became of it.
 async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> {
     let store = &local.executor.store;
-    let (Some(item), Some(hint)) = (meant.item(), meant.hint()) else {
-        let delivery = meant.delivery().ok_or_else(|| UserError::usage("no task is named", "use --task"))?;
-        return Ok(DecisionReport::not_a_work_item(delivery, local.registry()));
+    let (item, hint) = match meant {
+        Meant::Told { item, .. } => (item, Hint { item: item.reference(), by_hand: false }),
+        Meant::ByHand { item } => (item, Hint { item: item.reference(), by_hand: true }),
+        Meant::NoItem { delivery } => return without_item(local, delivery).await,
     };
     if matches!(meant, Meant::Told { .. }) && !store.store_snapshot(item).map_err(store_error)? {
         let run = newest_run(local, item)?;
@@ -102,7 +106,24 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
     report_of(&pass, item, meant.delivery(), local.registry())
 }
 
-fn newest_run(local: &Local, item: &WorkItem) -> anyhow::Result<Option<RunId>> {
+/// An event of something else is ignored. A work item that is gone takes its run with it.
+async fn without_item(local: &Local, delivery: &Delivery) -> anyhow::Result<DecisionReport> {
+    let Subject::Gone(item) = &delivery.subject else {
+        return Ok(DecisionReport::not_a_work_item(delivery, local.registry()));
+    };
+    let live = local.ledger().await?.entries.into_iter().find(|entry| entry.item == *item);
+    let verdict = match live {
+        None => Verdict::Ignored { reason: IgnoredBecause::Unwanted(Unwanted::Gone) },
+        Some(entry) => {
+            cancel(local, &entry.run).await?;
+            let reason = CancelledBecause::Unwanted(Unwanted::Gone);
+            Verdict::Cancelled { run: entry.run, reason, wait_for_new_role: false }
+        }
+    };
+    Ok(DecisionReport::new(&verdict, Some(delivery), None, local.registry()))
+}
+
+pub(super) fn newest_run(local: &Local, item: &WorkItem) -> anyhow::Result<Option<RunId>> {
     let runs = local.executor.store.all_runs().map_err(store_error)?;
     Ok(runs.into_iter().rev().map(|known| known.job).find(|job| job.item == item.id).map(|job| job.run))
 }
@@ -162,11 +183,12 @@ fn say_where(local: &Local, run: &RunId) {
 async fn wait(local: &Local, mut run: RunId) -> anyhow::Result<RunId> {
     let mut said = None;
     let mut interrupted = false;
+    // Made once: a signal that comes between two looks is not lost.
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
     for round in 1_u32.. {
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
-            signal = tokio::signal::ctrl_c() => {
-                signal?;
+            _ = interrupt.recv() => {
                 if interrupted {
                     output::say(&format!("{run} is left to end by itself; see `astra-dispatch status`"));
                     return Ok(run);
@@ -176,12 +198,12 @@ async fn wait(local: &Local, mut run: RunId) -> anyhow::Result<RunId> {
             }
         }
         if round % PASS_EVERY == 0 {
-            let pass = local.pass(Vec::new(), None).await?;
-            if let Some(next) = replacement(&pass, &run) {
-                output::say(&format!("{run} was lost and is tried again as {next}"));
-                run = next;
-                said = None;
-            }
+            local.pass(Vec::new(), None).await?;
+        }
+        if let Some(next) = replacement(local, &run).await? {
+            output::say(&format!("{run} was lost and is tried again as {next}"));
+            run = next;
+            said = None;
         }
         let step = step(local, &run);
         if step.is_some() && step != said {
@@ -196,9 +218,15 @@ async fn wait(local: &Local, mut run: RunId) -> anyhow::Result<RunId> {
     Ok(run)
 }
 
-/// The attempt that took a run's place.
-fn replacement(pass: &PassReport<'_>, run: &RunId) -> Option<RunId> {
-    pass.outcomes.iter().find(|outcome| outcome.replaces.as_ref() == Some(run))?.run.clone()
+/// The attempt that took a run's place, whoever's pass made it.
+async fn replacement(local: &Local, run: &RunId) -> anyhow::Result<Option<RunId>> {
+    let Some(job) = local.job(run)?.filter(is_replaced) else { return Ok(None) };
+    let entries = local.ledger().await?.entries;
+    Ok(entries.into_iter().find(|entry| entry.item == job.item && entry.run != *run).map(|entry| entry.run))
+}
+
+fn is_replaced(job: &Job) -> bool {
+    job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced)
 }
 
 fn step(local: &Local, run: &RunId) -> Option<&'static str> {
@@ -207,13 +235,7 @@ fn step(local: &Local, run: &RunId) -> Option<&'static str> {
 }
 
 fn is_over(local: &Local, run: &RunId) -> anyhow::Result<bool> {
-    Ok(local.job(run)?.is_none_or(|job| {
-        let is_replaced = job
-            .cancel
-            .as_ref()
-            .is_some_and(|cancel| cancel.reason == crate::domain::job::CancelReason::Replaced);
-        job.phase == JobPhase::Published && !is_replaced
-    }))
+    Ok(local.job(run)?.is_none_or(|job| job.phase == JobPhase::Published))
 }
 
 fn say_ending(local: &Local, run: &RunId) -> anyhow::Result<()> {

@@ -1,14 +1,16 @@
 //! `explain`: what `dispatch` would do, and why. The same pass, tried on a copy.
 
-use crate::adapters::store::Items;
 use crate::adapters::store::drive::drive;
 use crate::adapters::store::memory::MemoryStore;
 use crate::adapters::store::sqlite::SqliteStore;
+use crate::adapters::store::{Items, StoreError};
 use crate::cli::{ExplainArgs, Format};
-use crate::commands::dispatch::{executor_kind, report_of};
+use crate::commands::dispatch::{executor_kind, newest_run, report_of};
 use crate::commands::local::{Local, store_error};
-use crate::commands::meant::meant;
-use crate::domain::pass::{ItemRead, Pass, PassEnd, PassInput, Timing};
+use crate::commands::meant::{Meant, meant};
+use crate::domain::decision::{IgnoredBecause, Verdict};
+use crate::domain::event::Delivery;
+use crate::domain::pass::{Hint, ItemRead, Pass, PassEnd, PassInput, Timing};
 use crate::domain::registry::ExecutorKind;
 use crate::domain::report::DecisionReport;
 use crate::domain::work_item::{ItemRef, WorkItem};
@@ -20,40 +22,49 @@ pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     if executor_kind(args.executor.executor, local.registry()) == ExecutorKind::Kubernetes {
         return Err(super::dispatch::not_on_a_cluster().into());
     }
-    let meant = meant(&args.task, &local)?;
-    let report = match (meant.item(), meant.hint()) {
-        (Some(item), Some(hint)) => {
-            let ledger = local.ledger().await?;
-            let runs = local.executor.store.all_runs().map_err(store_error)?;
-            let copy = MemoryStore::copy_of(ledger, runs.into_iter().map(|known| known.job).collect());
-            let input = PassInput {
-                workforce: &local.workforce,
-                timing: Timing::default(),
-                hints: vec![hint],
-                stop: None,
-                seed: rand::random(),
-            };
-            let items = Told { item, others: &local.executor.store };
-            let PassEnd::Complete(report) =
-                drive(Pass::new(input), &copy, &items).await.map_err(store_error)?
-            else {
-                return Err(UserError::retry("the copy of the ledger could not be used", "try again").into());
-            };
-            let mut report = report_of(&report, item, meant.delivery(), local.registry())?;
-            report.run = None;
-            report.also = Vec::new();
-            report
+    let meant = meant(&args.task, &local).await?;
+    let report = match &meant {
+        Meant::Told { item, delivery } if local.executor.store.is_known(item).map_err(store_error)? => {
+            let reason = IgnoredBecause::Stale { run: newest_run(&local, item)? };
+            DecisionReport::new(&Verdict::Ignored { reason }, Some(delivery), Some(item), local.registry())
         }
-        _ => match meant.delivery() {
-            Some(delivery) => DecisionReport::not_a_work_item(delivery, local.registry()),
-            None => return Err(UserError::usage("no task is named", "name one with --task").into()),
-        },
+        Meant::Told { item, delivery } => tried(&local, item, false, Some(delivery)).await?,
+        Meant::ByHand { item } => tried(&local, item, true, None).await?,
+        Meant::NoItem { delivery } => DecisionReport::not_a_work_item(delivery, local.registry()),
     };
     match args.format.format {
         Format::Json => output::json(&report)?,
         Format::Text => output::result(&decision_table::text(&report, local.registry(), true))?,
     }
     Ok(Exit::Handled)
+}
+
+/// Tries the pass on a copy of the ledger and the runs.
+async fn tried(
+    local: &Local,
+    item: &WorkItem,
+    by_hand: bool,
+    delivery: Option<&Delivery>,
+) -> anyhow::Result<DecisionReport> {
+    let runs = local.executor.store.all_runs().map_err(store_error)?;
+    let jobs = runs.into_iter().map(|known| known.job).collect();
+    let copy = MemoryStore::copy_of(local.ledger().await?, jobs);
+    let input = PassInput {
+        workforce: &local.workforce,
+        timing: Timing::default(),
+        hints: vec![Hint { item: item.reference(), by_hand }],
+        stop: None,
+        seed: rand::random(),
+    };
+    let items = Told { item, others: &local.executor.store };
+    match drive(Pass::new(input), &copy, &items).await.map_err(store_error)? {
+        PassEnd::Complete(pass) => {
+            let report = report_of(&pass, item, delivery, local.registry())?;
+            Ok(DecisionReport { run: None, also: Vec::new(), ..report })
+        }
+        PassEnd::LedgerBroken(why) => Err(store_error(StoreError::BrokenLedger(why)).into()),
+        PassEnd::Unfinished(why) => Err(UserError::retry(why, "try again; nothing was changed").into()),
+    }
 }
 
 /// The item as it was told; the others as they are kept.

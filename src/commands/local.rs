@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -10,7 +11,7 @@ use crate::adapters::local::StateDirectory;
 use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, SUBJECT};
-use crate::adapters::store::drive::{Deliver, NoPlane, drive, drive_publication};
+use crate::adapters::store::drive::{Deliver, drive, drive_publication};
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
@@ -18,7 +19,8 @@ use crate::domain::job::{Job, JobFailure};
 use crate::domain::matching::Workforce;
 use crate::domain::name::RunId;
 use crate::domain::pass::{
-    Hint, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, Subject as RunSubject, Timing,
+    Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StateTarget,
+    Subject as RunSubject, Timing,
 };
 use crate::domain::publish::{self, Ending, Subject};
 use crate::domain::registry::Registry;
@@ -31,6 +33,9 @@ use crate::error::UserError;
 const MOST_PASSES: u32 = 20;
 /// Where Git remotes are unless somebody says otherwise.
 const GITHUB: &str = "https://github.com";
+
+/// Remembers, in the state directory, where Git remotes are.
+const GIT_BASE: &str = "git-base-url";
 
 /// The local executor with everything that it needs.
 pub(crate) struct Local {
@@ -60,11 +65,11 @@ impl Local {
         let state = StateDirectory::open(state.state_dir.as_deref(), &loaded.plane.workspace, variable)?;
         let store = SqliteStore::open(&state.store()).map_err(store_error)?;
         let workforce = Arc::new(Workforce::new(Arc::new(loaded)));
-        let surroundings = Surroundings {
-            git_base_url: git_base_url.map_or_else(default_git_base_url, str::to_owned),
-            registry_path: path_in_repository(directory),
-        };
         let registry = std::path::absolute(directory).context("find the registry")?;
+        let surroundings = Surroundings {
+            git_base_url: git_base(&state, git_base_url)?,
+            registry_path: path_in_repository(&registry),
+        };
         let executor =
             LocalExecutor { store, state, workforce: Arc::clone(&workforce), registry, surroundings };
         Ok(Self { executor, workforce })
@@ -133,8 +138,13 @@ impl Local {
     /// Publishes one run: writes what would be told the world into its directory.
     pub(crate) async fn publish(&self, run: RunSubject) -> anyhow::Result<PublicationEnd> {
         let holder = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let publication = Publication::new(run, holder, None, Timing::default());
-        drive_publication(publication, &self.executor, &self.executor.store, &NoPlane, &Offline(self))
+        let named = self.registry().states.started.clone().map(StateTarget::Named);
+        let moves = Moves { outcome: None, started: named.unwrap_or(StateTarget::FirstStarted) };
+        // Nobody but this machine moves a snapshot: no late write has to be waited for.
+        let timing = Timing { claim_margin: Duration::ZERO, ..Timing::default() };
+        let publication = Publication::new(run, holder, Some(moves), timing);
+        let store = &self.executor.store;
+        drive_publication(publication, &self.executor, store, store, &Offline(self))
             .await
             .map_err(|error| store_error(error).into())
     }
@@ -146,8 +156,7 @@ impl Local {
 
     /// One run as the store has it.
     pub(crate) fn job(&self, run: &RunId) -> anyhow::Result<Option<Job>> {
-        let runs = self.executor.store.all_runs().map_err(store_error)?;
-        Ok(runs.into_iter().map(|known| known.job).find(|job| job.run == *run))
+        Ok(self.executor.store.run(run).map_err(store_error)?.map(|known| known.job))
     }
 
     /// One run that must be there.
@@ -190,21 +199,29 @@ impl Deliver for Offline<'_> {
     }
 }
 
-/// The server of the workflow, else GitHub.
-fn default_git_base_url() -> String {
-    std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty()).unwrap_or_else(|| GITHUB.to_owned())
+/// Where Git remotes are: as given, else as given last time here (whoever starts the next run must
+/// fetch from where the first one did), else the server of the workflow, else GitHub.
+fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<String> {
+    let kept = state.root().join(GIT_BASE);
+    if let Some(given) = given {
+        std::fs::write(&kept, given).with_context(|| format!("write {}", kept.display()))?;
+        return Ok(given.to_owned());
+    }
+    match std::fs::read_to_string(&kept) {
+        Ok(known) => Ok(known.trim().to_owned()),
+        Err(_none) => {
+            let server = std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty());
+            Ok(server.unwrap_or_else(|| GITHUB.to_owned()))
+        }
+    }
 }
 
-/// Where the registry is within its repository: protected from the agents' work. A directory that is
-/// named from elsewhere is taken for the usual one.
-fn path_in_repository(directory: &Path) -> String {
-    let relative = directory.strip_prefix(".").unwrap_or(directory);
-    match relative.to_str() {
-        Some(path) if relative.is_relative() && !path.is_empty() && !path.contains("..") => {
-            path.trim_end_matches('/').to_owned()
-        }
-        _ => ".astra".to_owned(),
-    }
+/// Where the registry is within its repository: protected from the agents' work. Outside of a
+/// repository it is taken for the usual place.
+fn path_in_repository(registry: &Path) -> String {
+    let root = registry.ancestors().skip(1).find(|ancestor| ancestor.join(".git").exists());
+    let relative = root.and_then(|root| registry.strip_prefix(root).ok()).and_then(Path::to_str);
+    relative.filter(|path| !path.is_empty()).unwrap_or(".astra").to_owned()
 }
 
 /// Says what a person can do about the store.

@@ -35,7 +35,7 @@ fn has_ended(job: &Job) -> bool {
 
 fn print(lines: &[LogLine]) -> anyhow::Result<()> {
     for line in lines {
-        output::result(&escape::terminal(&line.text))?;
+        output::result(&escape::inert(&escape::terminal(&line.text)))?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Which task a command is called for: `--task` beats `--event` beats `GITHUB_EVENT_PATH`.
 
 use crate::adapters::event_file;
+use crate::adapters::plane::PlaneClient;
 use crate::cli::TaskArgs;
 use crate::commands::local::{Local, store_error};
 use crate::domain::event::{Delivery, Event};
 use crate::domain::name::TaskKey;
-use crate::domain::pass::Hint;
 use crate::domain::registry::Registry;
+use crate::domain::request_budget::Importance;
 use crate::domain::work_item::WorkItem;
 use crate::error::UserError;
 
@@ -21,29 +22,16 @@ pub(super) enum Meant {
 }
 
 impl Meant {
-    pub(super) fn item(&self) -> Option<&WorkItem> {
-        match self {
-            Self::Told { item, .. } | Self::ByHand { item } => Some(item),
-            Self::NoItem { .. } => None,
-        }
-    }
-
     pub(super) fn delivery(&self) -> Option<&Delivery> {
         match self {
             Self::Told { delivery, .. } | Self::NoItem { delivery } => Some(delivery),
             Self::ByHand { .. } => None,
         }
     }
-
-    /// How the pass is told about it.
-    pub(super) fn hint(&self) -> Option<Hint> {
-        let by_hand = matches!(self, Self::ByHand { .. });
-        self.item().map(|item| Hint { item: item.reference(), by_hand })
-    }
 }
 
 /// Finds out which task is meant.
-pub(super) fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
+pub(super) async fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
     let event = match (&args.task, args.event.clone().or_else(event_file::of_workflow)) {
         (Some(key), _) => Event::ByHand(key.clone()),
         (None, Some(path)) => event_file::read(&path)?,
@@ -56,7 +44,7 @@ pub(super) fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
         }
     };
     match event {
-        Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local)? }),
+        Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local).await? }),
         Event::Delivered(delivery) => Ok(match delivery.item() {
             Some(item) => Meant::Told { item: item.clone(), delivery },
             None => Meant::NoItem { delivery },
@@ -64,11 +52,19 @@ pub(super) fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
     }
 }
 
-/// The newest snapshot of the item with this key.
-pub(super) fn known_item(key: &TaskKey, local: &Local) -> anyhow::Result<WorkItem> {
+/// The item with this key: as it is in Plane now, or as events told it.
+async fn known_item(key: &TaskKey, local: &Local) -> anyhow::Result<WorkItem> {
     let project = project_of(key, local.registry())?;
-    let kept = local.executor.store.snapshot_by_number(project, key.sequence()).map_err(store_error)?;
-    kept.ok_or_else(|| {
+    let store = &local.executor.store;
+    if let Some(plane) = PlaneClient::of_environment(&local.registry().plane)? {
+        let read = plane.item_by_key(key, Importance::Start).await.map_err(UserError::from)?;
+        let item = read.ok_or_else(|| {
+            UserError::usage(format!("there is no {key} in Plane"), "check the key").at("--task")
+        })?;
+        store.store_snapshot(&item).map_err(store_error)?;
+        return Ok(item);
+    }
+    store.snapshot_by_number(project, key.sequence()).map_err(store_error)?.ok_or_else(|| {
         UserError::usage(
             format!("{key} is not known here: no event has told of it"),
             "give its event with --event, or set PLANE_API_KEY so that it can be read from Plane",

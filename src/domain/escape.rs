@@ -116,6 +116,20 @@ pub fn terminal(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// For lines that a workflow's runner reads too: no line starts with a workflow command (`::`, also
+/// after blanks, and the older `##[`).
+pub fn inert(text: &str) -> String {
+    let is_command = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("::") || line.starts_with("##[")
+    };
+    let lines: Vec<String> = text
+        .split('\n')
+        .map(|line| if is_command(line) { format!("| {line}") } else { line.to_owned() })
+        .collect();
+    lines.join("\n")
+}
+
 /// Removes what cannot be seen: control characters (except newline and tab), bidirectional controls,
 /// zero-width and tag characters. Returns the text and how many characters were removed.
 pub fn visible(text: &str) -> (String, usize) {
@@ -193,6 +207,11 @@ mod tests {
                 proptest::prop_assert!(!(pair[0] == '#' && pair[1].is_ascii_digit()));
             }
         }
+    }
+
+    #[test]
+    fn no_line_is_a_command() {
+        assert_eq!(inert("a\n ::error::x\n##[warning]y\nb::c"), "a\n|  ::error::x\n| ##[warning]y\nb::c");
     }
 
     #[test]

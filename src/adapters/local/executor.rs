@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use super::phase_process::end_orphan;
 use super::{StateDirectory, start_supervisor};
-use crate::adapters::run_directory::{PLAN, SUBJECT, SYSTEM_PROMPT, TASK};
+use crate::adapters::process_identity::ProcessIdentity;
+use crate::adapters::run_directory::{PLAN, RESULT, SUBJECT, SYSTEM_PROMPT, TASK};
 use crate::adapters::store::sqlite::{LocalRun, SqliteStore};
 use crate::adapters::store::{Creation, SecretWrite, Store, StoreError, StoreResult};
 use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobEnd, JobFailure, JobPhase, JobRef};
@@ -19,7 +20,7 @@ use crate::domain::name::RunId;
 use crate::domain::pass::{LedgerRead, Listing, NewJob, Version};
 use crate::domain::prompt;
 use crate::domain::publish::Subject;
-use crate::domain::result::FailureClass;
+use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::{RunPlan, Surroundings};
 
 /// Runs on this machine.
@@ -44,31 +45,33 @@ impl LocalExecutor {
             if run.job.end.is_some() || matches!(run.job.phase, JobPhase::Queued | JobPhase::Published) {
                 continue;
             }
-            match run.supervisor {
-                Some(supervisor) if supervisor.is_alive() => {}
-                Some(supervisor) => self.note_lost(&run, supervisor)?,
-                None if run.job.phase == JobPhase::Released => self.start(&run.job.run)?,
-                None => {}
+            let mended = match run.supervisor {
+                Some(supervisor) if supervisor.is_alive() => Ok(()),
+                Some(supervisor) => self.note_lost(&run, supervisor),
+                None if run.job.phase == JobPhase::Released => self.start(&run.job.run),
+                None => Ok(()),
+            };
+            // One bad run must not keep the others from going on.
+            if let Err(error) = mended {
+                log::warn!("run {}: {error:#}", run.job.run);
             }
         }
         Ok(())
     }
 
     /// The supervisor was killed: its phase is ended too, and then the run counts as lost.
-    fn note_lost(
-        &self,
-        run: &LocalRun,
-        supervisor: crate::adapters::process_identity::ProcessIdentity,
-    ) -> anyhow::Result<()> {
+    fn note_lost(&self, run: &LocalRun, supervisor: ProcessIdentity) -> anyhow::Result<()> {
         if !end_orphan(&self.state.run(&run.job.run))? {
             // It was told to end just now; the next pass sees it gone.
             return Ok(());
         }
-        let failure = JobFailure {
+        // It may have been killed after its last phase: then the run has its result.
+        let result: Option<RunResult> = self.state.run(&run.job.run).read(RESULT)?;
+        let failure = result.is_none().then(|| JobFailure {
             class: FailureClass::Infrastructure,
             reason: "its supervisor process is gone: killed, or the machine was restarted".to_owned(),
-        };
-        let end = JobEnd { at: Timestamp::now(), failure: Some(failure) };
+        });
+        let end = JobEnd { at: Timestamp::now(), failure };
         self.store.finish(&run.job.reference(), supervisor, &end).context("note the end of a lost run")?;
         Ok(())
     }

@@ -101,8 +101,7 @@ impl PhaseProcess {
         let identity = ProcessIdentity::of(pid);
         if let Some(ProcessIdentity { pid, start_time }) = identity {
             let recorded = Recorded { phase, pid, start_time };
-            directory
-                .write(PROCESS_FILE, &serde_json::to_string(&recorded).context("write process.json")?)?;
+            directory.write(PROCESS_FILE, &recorded)?;
         }
         Ok(Self { phase, child, group })
     }

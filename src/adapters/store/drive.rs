@@ -35,16 +35,6 @@ pub trait Deliver: Sync {
     fn deliver(&self, job: &Job) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// There is no Plane: nothing is written there.
-#[derive(Debug, Clone, Copy)]
-pub struct NoPlane;
-
-impl ItemStates for NoPlane {
-    async fn write_state(&self, _item: ItemRef, _to: &StateTarget) -> anyhow::Result<ItemState> {
-        anyhow::bail!("there is no Plane")
-    }
-}
-
 /// Runs a pass to its end. An error is one that no other answer could follow: the store is full, or
 /// it does not let us at its ledger. The pass may be dropped at any time; a later one goes on from there.
 pub async fn drive<'w>(

@@ -5,18 +5,20 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use super::drive::ItemStates;
 use super::{Creation, Items, SecretWrite, Store, StoreError, StoreResult};
 use crate::adapters::process_identity::ProcessIdentity;
 use crate::domain::job::{Cancel, CancelReason, Claim, ItemState, Job, JobEnd, JobPhase, JobRef};
 use crate::domain::ledger::{LEDGER_VERSION, Ledger};
 use crate::domain::name::{ProjectId, RunId};
-use crate::domain::pass::{ItemRead, LedgerRead, Listing, NewJob, Version};
-use crate::domain::work_item::{ItemRef, WorkItem};
+use crate::domain::pass::{ItemRead, LedgerRead, Listing, NewJob, StateTarget, Version};
+use crate::domain::work_item::{ItemRef, StateGroup, WorkItem};
 
 /// How long a call waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,8 +104,7 @@ impl SqliteStore {
     /// Lets one supervisor, and no second one, carry out a released run. `None`: it is not there,
     /// not released any more, or has a supervisor.
     pub fn take_over(&self, run: &RunId, supervisor: ProcessIdentity) -> StoreResult<Option<JobRef>> {
-        let found = self.all_runs()?.into_iter().find(|known| known.job.run == *run);
-        let Some(job) = found.map(|known| known.job.reference()) else { return Ok(None) };
+        let Some(job) = self.run(run)?.map(|known| known.job.reference()) else { return Ok(None) };
         let taken = self.change(&job, |known| {
             let may = known.job.phase == JobPhase::Released
                 && known.job.end.is_none()
@@ -128,6 +129,11 @@ impl SqliteStore {
             }
             may
         })
+    }
+
+    /// One run, whatever became of it.
+    pub fn run(&self, run: &RunId) -> StoreResult<Option<LocalRun>> {
+        Ok(select_runs(&self.connection(), "run = ?1", [run.as_str()])?.pop())
     }
 
     /// All runs that were ever created here, oldest first.
@@ -158,6 +164,16 @@ impl SqliteStore {
                 )
                 .map_err(failure)?;
             Ok(true)
+        })
+    }
+
+    /// Whether a pass has dealt with this state of an item, or a newer one is kept.
+    pub fn is_known(&self, item: &WorkItem) -> StoreResult<bool> {
+        let connection = self.connection();
+        Ok(match read_item(&connection, &item.reference())? {
+            Some(kept) if kept.updated_at == item.updated_at => is_handled(&connection, &item.reference())?,
+            Some(kept) => kept.updated_at > item.updated_at,
+            None => false,
         })
     }
 
@@ -209,7 +225,7 @@ impl SqliteStore {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    switch_to_wal(&connection)?;
     // What was answered survives a power cut, too.
     connection.pragma_update(None, "synchronous", "FULL")?;
     let tables: i64 =
@@ -219,6 +235,23 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
     }
     Ok(connection)
+}
+
+/// SQLite does not wait for others here, however long the busy timeout is: it would be a deadlock
+/// where two readers want to switch. So we do (<https://www.sqlite.org/wal.html>, "Busy").
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && begun.elapsed() < BUSY_TIMEOUT =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Tells apart what a person can mend, what may pass, and what must stop everything.
@@ -320,6 +353,31 @@ fn read_item(connection: &Connection, item: &ItemRef) -> StoreResult<Option<Work
         .optional()
         .map_err(failure)?;
     text.map(|text| from_text(&text)).transpose()
+}
+
+/// Without Plane the snapshot stands for the item: it is moved here, so that an item whose run has
+/// ended is not taken for a new request. A newer event replaces it.
+impl ItemStates for SqliteStore {
+    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+        let moved = self.transaction(|transaction| {
+            let Some(kept) = read_item(transaction, &item)? else { return Ok(None) };
+            let name = match to {
+                StateTarget::Named(name) => name.clone(),
+                StateTarget::FirstStarted => "Started".to_owned(),
+            };
+            let from = kept.state.clone();
+            let moved = WorkItem { state: name.clone(), group: StateGroup::Started, ..kept };
+            transaction
+                .execute(
+                    "UPDATE items SET document = ?3 WHERE project = ?1 AND item = ?2",
+                    params![item.project.to_string(), item.item.to_string(), to_text(&moved)?],
+                )
+                .map_err(failure)?;
+            Ok(Some((from, name)))
+        })?;
+        let (from, to) = moved.context("no event has told of this work item")?;
+        Ok(ItemState { from, to, written_at: Timestamp::now(), acknowledged: true })
+    }
 }
 
 impl Items for SqliteStore {

@@ -36,6 +36,7 @@ const REVIEW_LIMIT: u64 = 512 << 10;
 
 /// Carries the phase out.
 pub async fn run(args: &RunPhaseArgs) -> anyhow::Result<Exit> {
+    super::end_with_supervisor()?;
     collect(&RunDirectory::new(&args.run_dir)).await?;
     Ok(Exit::Handled)
 }

@@ -41,6 +41,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// Carries the phase out.
 pub async fn run(args: &RunDeliverArgs) -> anyhow::Result<Exit> {
     guard_credentials();
+    super::end_with_supervisor()?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let directory = RunDirectory::new(&args.phase.run_dir);
     let interrupted = async move {

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::adapters::git::{GitError, TOKEN_VARIABLE, Trouble};
+use crate::adapters::local::phase_process::SUPERVISOR_VARIABLE;
 use crate::domain::phase::PhaseFailure;
 use crate::domain::result::FailureClass;
 
@@ -34,6 +36,19 @@ fn guard_credentials() {
             log::warn!("this process stays readable for others of this user: {error}");
         }
     }
+}
+
+/// Ends this phase with the supervisor that it was started by: a run that counts as lost must not
+/// push anything later. Does nothing in a pod.
+fn end_with_supervisor() -> anyhow::Result<()> {
+    let Ok(supervisor) = std::env::var(SUPERVISOR_VARIABLE) else { return Ok(()) };
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("end with the supervisor")?;
+    // It may have been killed before that took effect.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    anyhow::ensure!(parent == Some(supervisor), "the supervisor of this phase is gone");
+    Ok(())
 }
 
 /// When a phase that may take so long has to be done.

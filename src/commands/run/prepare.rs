@@ -26,6 +26,7 @@ const RAW_ATTRIBUTES: &str = "* -text !eol -ident !filter !working-tree-encoding
 /// Carries the phase out.
 pub async fn run(args: &RunPhaseArgs) -> anyhow::Result<Exit> {
     guard_credentials();
+    super::end_with_supervisor()?;
     prepare(&RunDirectory::new(&args.run_dir), git_token()).await?;
     Ok(Exit::Handled)
 }

@@ -12,10 +12,11 @@ use super::guard_credentials;
 use crate::adapters::git::TOKEN_VARIABLE;
 use crate::adapters::local::phase_process::{Phase, PhaseProcess};
 use crate::adapters::process_identity::ProcessIdentity;
-use crate::adapters::run_directory::{DELIVER_SECRETS, RunDirectory};
+use crate::adapters::run_directory::{DELIVER_SECRETS, PREPARE_REPORT, RunDirectory};
 use crate::cli::RunSuperviseArgs;
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{JobEnd, JobFailure, JobRef};
+use crate::domain::phase::PrepareReport;
 use crate::domain::result::{FailureClass, RunOutcome, RunResult};
 use crate::domain::run_plan::RunPlan;
 use crate::domain::secret_scan::SecretPrints;
@@ -26,6 +27,8 @@ use crate::output;
 const CANCEL_POLL: Duration = Duration::from_millis(200);
 /// Between asking a cancelled phase to end and ending it.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// A back-off that is longer is left to the next event.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// The variable that the caller's token for Git is in.
 const CALLER_TOKEN: &str = "GITHUB_TOKEN";
 
@@ -40,8 +43,21 @@ pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
     let directory = local.executor.state.run(&args.run);
     let end = carry_out(&local, &job, &directory).await;
     local.executor.store.finish(&job, own, &end).map_err(store_error)?;
-    local.pass(Vec::new(), None).await?;
+    pass_until_retries_are_over(&local).await?;
     Ok(Exit::Handled)
+}
+
+/// The next waiting task starts now, and a lost run once its back-off is over: nobody else may be
+/// there to do it.
+async fn pass_until_retries_are_over(local: &Local) -> anyhow::Result<()> {
+    while let Some(wake_at) = local.pass(Vec::new(), None).await?.wake_at {
+        let wait = Duration::try_from(wake_at.duration_since(Timestamp::now())).unwrap_or_default();
+        if wait > LONGEST_WAIT {
+            break;
+        }
+        tokio::time::sleep(wait.max(CANCEL_POLL)).await;
+    }
+    Ok(())
 }
 
 /// Runs the phases, whatever happens: there is an end to note.
@@ -61,6 +77,10 @@ async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow
     let credentials = Credentials::of_caller(&plan);
     directory.write(DELIVER_SECRETS, &credentials.prints())?;
     for phase in Phase::ALL {
+        if matches!(phase, Phase::Agent | Phase::Collect) && !is_prepared(directory)? {
+            // Nothing to work on: `deliver` tells why.
+            continue;
+        }
         output::say(&format!("{}: {phase}", job.run));
         let mut process = PhaseProcess::start(phase, directory, &credentials.variables(phase))?;
         loop {
@@ -86,6 +106,11 @@ async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow
     Ok(directory
         .read::<RunResult>(crate::adapters::run_directory::RESULT)?
         .map_or_else(|| Some(no_report(Phase::Deliver)), |result| retryable(&result)))
+}
+
+fn is_prepared(directory: &RunDirectory) -> anyhow::Result<bool> {
+    let report: Option<PrepareReport> = directory.read(PREPARE_REPORT)?;
+    Ok(report.is_some_and(|report| report.failure.is_none()))
 }
 
 /// What the machine or a service is to blame for is tried again; everything else is a result.
