@@ -8,7 +8,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use super::escape;
 use super::result::Finding;
 use super::run_plan::RunPlan;
-use super::secret_scan::{Scanner, line_of, tokens};
+use super::secret_scan::{Scanner, line_ends, tokens};
 
 mod path;
 
@@ -161,21 +161,25 @@ impl Gate {
     /// What is wrong with the content of a changed file. A token that was there before is not the
     /// agent's doing; a secret of the run is never right.
     pub fn check_content(&self, path: &[u8], old: Option<&[u8]>, new: &[u8]) -> Vec<Finding> {
+        // A path that holds a secret is not repeated here either.
+        let path = self.check_text(path, "a path has").is_empty().then_some(path);
         let mut findings: Vec<Finding> = self
             .secrets(new)
             .map(|(line, what)| Finding {
                 line: Some(line),
-                ..finding(rule::SECRET, Some(path), format!("here is {what}"))
+                ..finding(rule::SECRET, path, format!("here is {what}"))
             })
             .collect();
         let before: BTreeSet<&[u8]> =
             old.map(tokens).unwrap_or_default().iter().map(|token| token.text).collect();
-        for token in tokens(new).iter().filter(|token| !before.contains(token.text)) {
+        let new_tokens = tokens(new).into_iter().filter(|token| !before.contains(token.text));
+        let (mut line, mut counted) = (1, 0);
+        // No more than can be kept: a file may be full of them.
+        for token in new_tokens.take(MAX_FINDINGS) {
+            line += line_ends(&new[counted..token.at]);
+            counted = token.at;
             let message = format!("this looks like a {}", token.shape);
-            findings.push(Finding {
-                line: Some(line_of(new, token.at)),
-                ..finding(rule::TOKEN, Some(path), message)
-            });
+            findings.push(Finding { line: Some(line), ..finding(rule::TOKEN, path, message) });
         }
         findings
     }
@@ -230,8 +234,7 @@ pub fn is_secret(finding: &Finding) -> bool {
     finding.rule == rule::SECRET || finding.rule == rule::TOKEN
 }
 
-/// The findings that are kept. Those about secrets come first, and the paths of the others are left
-/// out where a path itself holds a secret.
+/// The findings that are kept. Those about secrets come first.
 pub fn kept(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| !is_secret(finding));
     let more = findings.len().saturating_sub(MAX_FINDINGS);

@@ -181,7 +181,8 @@ impl Scanner {
         Ok(Self { base: rolling_base(&salt), salt, groups })
     }
 
-    /// Every secret in these bytes, once per line, in order.
+    /// Every secret in these bytes, where each of its encodings is found first, in order. Further places
+    /// are not looked for, so that the time is linear in the size however often the secret is there.
     pub fn scan(&self, bytes: &[u8]) -> Vec<SecretHit> {
         let mut hits = Vec::new();
         let folded = fold(bytes);
@@ -190,7 +191,7 @@ impl Scanner {
             for (at, wanted) in self.search(text, length, wanted) {
                 let at = if view == View::Folded { unfold(bytes, at) } else { at };
                 let (name, encoding) = (wanted.name.clone(), wanted.encoding.clone());
-                hits.push(SecretHit { line: line_of(bytes, at), name, encoding });
+                hits.push(SecretHit { line: line_ends(&bytes[..at]) + 1, name, encoding });
             }
         }
         hits.sort();
@@ -200,6 +201,7 @@ impl Scanner {
 
     fn search<'a>(&self, text: &[u8], length: usize, wanted: &'a [Wanted]) -> Vec<(usize, &'a Wanted)> {
         let mut found = Vec::new();
+        let mut wanted: Vec<&Wanted> = wanted.iter().collect();
         if text.len() < length {
             return found;
         }
@@ -213,18 +215,20 @@ impl Scanner {
             if end + 1 >= length && wanted.iter().any(|wanted| wanted.rolling == hash) {
                 let start = end + 1 - length;
                 let digest = digest(&self.salt, &text[start..=end]);
-                let hit = wanted.iter().filter(|wanted| wanted.digest == digest);
-                found.extend(hit.map(|wanted| (start, wanted)));
+                found.extend(wanted.extract_if(.., |wanted| wanted.digest == digest).map(|hit| (start, hit)));
+                if wanted.is_empty() {
+                    break;
+                }
             }
         }
         found
     }
 }
 
-/// The line, counted from 1, that a place in these bytes is on.
-pub fn line_of(bytes: &[u8], at: usize) -> u32 {
-    let line_ends = bytes.iter().take(at).filter(|&&byte| byte == b'\n').count();
-    u32::try_from(line_ends).unwrap_or(u32::MAX).saturating_add(1)
+/// How many lines end in these bytes.
+pub fn line_ends(bytes: &[u8]) -> u32 {
+    let line_ends = bytes.iter().filter(|&&byte| byte == b'\n').count();
+    u32::try_from(line_ends).unwrap_or(u32::MAX - 1)
 }
 
 fn fold(bytes: &[u8]) -> Vec<u8> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{deadline, git_failure};
@@ -21,7 +22,7 @@ use crate::adapters::work_tree::{self, WorkChange, WorkTreeError};
 use crate::cli::RunPhaseArgs;
 use crate::domain::commit;
 use crate::domain::phase::{AgentEnding, AgentReport, CollectReport, PhaseFailure, PrepareReport};
-use crate::domain::result::{FailureClass, Review};
+use crate::domain::result::{FailureClass, LineComment, Review};
 use crate::domain::run_plan::RunPlan;
 use crate::domain::words;
 use crate::error::Exit;
@@ -89,10 +90,26 @@ fn review(directory: &RunDirectory, report: &mut CollectReport) -> Result<(), Ph
     let text = beneath::read_file(directory.root(), &format!("{AGENT_OUTPUT}/review.json"), REVIEW_LIMIT)
         .map_err(|error| failed(format!("the review cannot be used: {error}")))?;
     let Some(text) = text else { return Ok(()) };
-    let review: Review = serde_json::from_slice(&text)
-        .map_err(|error| failed(format!("review.json is not a review: {error}")))?;
-    report.review = Some(words::review(review));
+    let review =
+        read_review(&text).map_err(|error| failed(format!("review.json is not a review: {error}")))?;
+    report.review = Some(review);
     Ok(())
+}
+
+/// One bad remark does not cost the whole review: it is left out, and the summary says so.
+fn read_review(text: &[u8]) -> serde_json::Result<Review> {
+    let mut document: serde_json::Value = serde_json::from_slice(text)?;
+    let mut bad = 0;
+    if let Some(serde_json::Value::Array(comments)) = document.get_mut("comments") {
+        let all = comments.len();
+        comments.retain(|comment| LineComment::deserialize(comment).is_ok_and(|comment| comment.line > 0));
+        bad = all - comments.len();
+    }
+    let mut review = words::review(serde_json::from_value(document)?);
+    if bad > 0 {
+        review.summary.push_str(&format!("\n\n({bad} remarks could not be used and were left out.)"));
+    }
+    Ok(review)
 }
 
 async fn bundle(

@@ -187,6 +187,28 @@ fn secrets_are_named_by_place_and_never_shown() {
 }
 
 #[test]
+fn a_path_with_a_secret_is_not_repeated_for_its_content() {
+    let token = format!("AK{}Q7Q7Q7Q7Q7Q7Q7Q7", "IA");
+    for secret in [SECRET, &token] {
+        let content = format!("{SECRET} {token}");
+        let findings = gate().check_content(format!("{secret}.txt").as_bytes(), None, content.as_bytes());
+        assert_eq!(findings.len(), 2);
+        assert!(findings.iter().all(|finding| finding.path.is_none()), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_file_full_of_secrets_is_read_once() {
+    let token = format!("AK{}Q7Q7Q7Q7Q7Q7Q7Q7", "IA");
+    let content = format!("{SECRET}\n{token}\n").repeat(50_000);
+    let findings = gate().check_content(b"x", None, content.as_bytes());
+    assert!(findings.iter().filter(|finding| finding.rule == rule::SECRET).count() < MAX_FINDINGS);
+    let tokens: Vec<_> = findings.iter().filter(|finding| finding.rule == rule::TOKEN).collect();
+    assert_eq!(tokens.len(), MAX_FINDINGS);
+    assert_eq!((tokens[0].line, tokens[1].line), (Some(2), Some(4)));
+}
+
+#[test]
 fn a_token_counts_where_it_is_new() {
     let token = format!("AK{}Q7Q7Q7Q7Q7Q7Q7Q7", "IA");
     let before = format!("key: {token}\n");

@@ -196,6 +196,21 @@ async fn a_reviewer_brings_a_review_and_no_commit() {
 }
 
 #[tokio::test]
+async fn a_remark_on_no_line_does_not_cost_the_review() {
+    let (mut world, _) = prepared().await;
+    world.plan.pull_request = Some(7);
+    world.write_plan();
+    world.output(
+        "review.json",
+        r#"{"verdict": "comment", "summary": "Hm.", "comments": [{"path": "a", "line": 0, "body": "x"},
+            {"path": "a", "line": -1, "body": "x"}, {"path": "a", "line": 2, "body": "why?"}]}"#,
+    );
+    let review = collect(&world.run).await.unwrap().review.unwrap();
+    assert_eq!(review.comments.iter().map(|comment| comment.line).collect::<Vec<_>>(), [2]);
+    assert!(review.summary.starts_with("Hm.") && review.summary.contains("2 remarks"), "{}", review.summary);
+}
+
+#[tokio::test]
 async fn done_again_it_starts_afresh() {
     let (world, _) = prepared().await;
     world.put("README.md", "changed\n");
