@@ -77,10 +77,8 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("make directory {}", path.display()))
 }
 
-/// What the supervisor and the phases of a run say, within its directory.
+/// What the supervisor, the phases and the agent's program say, within a run's directory.
 pub const RUN_LOG: &str = "run.log";
-/// What the agent's program says, within the run's directory.
-pub const TRANSCRIPT: &str = "agent/transcript.log";
 
 /// The run's log, for appending.
 fn open_log(directory: &RunDirectory) -> anyhow::Result<File> {

@@ -1,33 +1,28 @@
 //! `dispatch`: the task of an event, and everything else that fits. On this machine it waits for the
 //! run of its own task; its death stops no run.
 
-use std::time::Duration;
-
-use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::adapters::confinement;
-use crate::adapters::local::phase_process::Phase;
+use crate::adapters::run_directory::PUBLISH_PAGE;
 use crate::cli::{DispatchArgs, ExecutorChoice, Format};
 use crate::commands::cancel::cancel;
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
 use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
+use crate::domain::escape;
 use crate::domain::event::{Delivery, Subject};
-use crate::domain::job::{CancelReason, Job, JobPhase};
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport, TaskOutcome};
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::report::{AlsoReport, DecisionReport, ExecutorReport, Outcome};
+use crate::domain::result::RunResult;
 use crate::domain::work_item::WorkItem;
 use crate::error::{Exit, UserError};
 use crate::output::{self, decision_table};
 
-/// How often a waiting dispatcher looks at its run.
-const POLL: Duration = Duration::from_millis(100);
-/// How often it runs the pass meanwhile: for runs whose supervisor was killed, and for retries.
-const PASS_EVERY: u32 = 20;
+mod wait;
+
+use wait::{Waited, wait};
 
 pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
     let local = Local::open(&args.registry, &args.state, args.executor.git_base_url.as_deref())?;
@@ -36,7 +31,7 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
     }
     let meant = meant(&args.task, &local).await?;
     let report = carry_out(&local, &meant, args.detach).await?;
-    finish(args.format.format, &report)?;
+    finish(&local, args.format.format, &report)?;
     Ok(Exit::Handled)
 }
 
@@ -48,8 +43,14 @@ pub(super) async fn carry_out(local: &Local, meant: &Meant, detach: bool) -> any
     if let (Outcome::Dispatched, Some(run)) = (report.outcome, own) {
         say_where(local, &run);
         if !detach {
-            let last = wait(local, run).await?;
-            report.result = local.result(&last)?;
+            let last = match wait(local, run).await? {
+                Waited::Ended(result) => {
+                    let last = result.run.clone();
+                    report.result = Some(*result);
+                    last
+                }
+                Waited::Left(last) => last,
+            };
             report.run = Some(last.to_string());
         }
     }
@@ -178,91 +179,32 @@ fn say_where(local: &Local, run: &RunId) {
     output::say(&confinement::level().to_string());
 }
 
-/// Waits until the run is published, and follows it to its next attempt where it is replaced. The
-/// first Ctrl-C cancels it, a second one leaves it to its supervisor.
-async fn wait(local: &Local, mut run: RunId) -> anyhow::Result<RunId> {
-    let mut said = None;
-    let mut interrupted = false;
-    // Made once: a signal that comes between two looks is not lost.
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
-    for round in 1_u32.. {
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            _ = interrupt.recv() => {
-                if interrupted {
-                    output::say(&format!("{run} is left to end by itself; see `astra-dispatch status`"));
-                    return Ok(run);
-                }
-                interrupted = true;
-                output::say(&format!("{run}: {}", cancel(local, &run).await?));
-            }
-        }
-        if round % PASS_EVERY == 0 {
-            local.pass(Vec::new(), None).await?;
-        }
-        if let Some(next) = replacement(local, &run).await? {
-            output::say(&format!("{run} was lost and is tried again as {next}"));
-            run = next;
-            said = None;
-        }
-        let step = step(local, &run);
-        if step.is_some() && step != said {
-            output::say(&format!("{run}: {}", step.unwrap_or_default()));
-            said = step;
-        }
-        if is_over(local, &run)? {
-            say_ending(local, &run)?;
-            return Ok(run);
-        }
-    }
-    Ok(run)
-}
-
-/// The attempt that took a run's place, whoever's pass made it.
-async fn replacement(local: &Local, run: &RunId) -> anyhow::Result<Option<RunId>> {
-    let Some(job) = local.job(run)?.filter(is_replaced) else { return Ok(None) };
-    let entries = local.ledger().await?.entries;
-    Ok(entries.into_iter().find(|entry| entry.item == job.item && entry.run != *run).map(|entry| entry.run))
-}
-
-fn is_replaced(job: &Job) -> bool {
-    job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced)
-}
-
-fn step(local: &Local, run: &RunId) -> Option<&'static str> {
-    let directory = local.executor.state.run(run);
-    Phase::ALL.iter().rev().map(|phase| phase.name()).find(|name| directory.path(name).is_dir())
-}
-
-fn is_over(local: &Local, run: &RunId) -> anyhow::Result<bool> {
-    Ok(local.job(run)?.is_none_or(|job| job.phase == JobPhase::Published))
-}
-
-fn say_ending(local: &Local, run: &RunId) -> anyhow::Result<()> {
-    let words = match (local.job(run)?, local.result(run)?) {
-        (Some(job), _) if job.cancel.is_some() => "cancelled".to_owned(),
-        (_, Some(result)) => {
-            let name = message::outcome_name(result.outcome);
-            format!("{name}: {}", message::one_line(&result.reason, 300))
-        }
-        (Some(job), None) => job
-            .end
-            .and_then(|end| end.failure)
-            .map_or_else(|| "over".to_owned(), |failure| message::one_line(&failure.reason, 300)),
-        (None, None) => "gone".to_owned(),
-    };
-    output::say(&format!("{run}: {words}"));
-    Ok(())
-}
-
-fn finish(format: Format, report: &DecisionReport) -> anyhow::Result<()> {
+fn finish(local: &Local, format: Format, report: &DecisionReport) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(report);
     }
     let words = match (&report.run, &report.result) {
-        (Some(run), Some(result)) => format!("{run}: {}", message::outcome_name(result.outcome)),
+        (_, Some(result)) => ending(local, result),
         (Some(run), None) => format!("{run}: {}", report.outcome.name()),
-        (None, _) => report.outcome.name().to_owned(),
+        (None, None) => report.outcome.name().to_owned(),
     };
     output::result(&words)
+}
+
+/// How a run ended, for people.
+fn ending(local: &Local, result: &RunResult) -> String {
+    let run = &result.run;
+    let mut lines = vec![format!("{run}: {}", message::outcome_name(result.outcome))];
+    if let Some(class) = result.class {
+        lines.push(format!("why        {}", message::one_line(&result.reason, 300)));
+        lines.push(format!("next step  {}", message::class_next_step(class)));
+    }
+    if let Some(branch) = &result.branch {
+        lines.push(format!("branch     {branch}"));
+    }
+    let page = local.executor.state.run(run).path(PUBLISH_PAGE);
+    if page.exists() {
+        lines.push(format!("published  {}", page.display()));
+    }
+    escape::terminal(&lines.join("\n")).into_owned()
 }

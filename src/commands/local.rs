@@ -17,6 +17,7 @@ use crate::adapters::store::{Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
 use crate::domain::job::{Job, JobFailure};
 use crate::domain::matching::Workforce;
+use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::pass::{
     Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StateTarget,
@@ -152,6 +153,23 @@ impl Local {
     /// What a run brought, if it got that far.
     pub(crate) fn result(&self, run: &RunId) -> anyhow::Result<Option<RunResult>> {
         self.executor.state.run(run).read(RESULT)
+    }
+
+    /// How a run that is over ended: its result document, or what is known of it without one.
+    pub(crate) fn ending(&self, run: &RunId) -> anyhow::Result<RunResult> {
+        let job = self.job(run)?;
+        let without = |class, reason: &str| Ok(RunResult::without_work(run.clone(), class, reason));
+        let Some(job) = job else {
+            return without(FailureClass::Cancelled, "it was withdrawn before it began");
+        };
+        if let Some(cancel) = &job.cancel {
+            return without(FailureClass::Cancelled, message::cancel_sentence(cancel.reason));
+        }
+        match (self.result(run)?, job.end.and_then(|end| end.failure)) {
+            (Some(result), _) => Ok(result),
+            (None, Some(failure)) => without(failure.class, &failure.reason),
+            (None, None) => without(FailureClass::Infrastructure, "it ended without a result"),
+        }
     }
 
     /// One run as the store has it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::adapters::local::log_reader::{LogLine, LogReader};
+use crate::adapters::local::log_reader::LogReader;
 use crate::cli::LogsArgs;
 use crate::commands::local::Local;
 use crate::domain::escape;
@@ -33,9 +33,9 @@ fn has_ended(job: &Job) -> bool {
     job.end.is_some() || (job.cancel.is_some() && !job.pod_alive)
 }
 
-fn print(lines: &[LogLine]) -> anyhow::Result<()> {
+fn print(lines: &[String]) -> anyhow::Result<()> {
     for line in lines {
-        output::result(&escape::inert(&escape::terminal(&line.text)))?;
+        output::result(&escape::inert(&escape::terminal(line)))?;
     }
     Ok(())
 }

@@ -5,8 +5,7 @@ use serde_json::json;
 
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN};
 use crate::cli::{Format, PublishArgs};
-use crate::commands::local::Local;
-use crate::domain::job::JobPhase;
+use crate::commands::local::{Local, store_error};
 use crate::domain::name::RunId;
 use crate::error::Exit;
 use crate::output;
@@ -33,13 +32,8 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
 }
 
 fn unpublished(local: &Local) -> anyhow::Result<Vec<RunId>> {
-    let runs = local.executor.store.all_runs()?;
-    Ok(runs
-        .into_iter()
-        .map(|known| known.job)
-        .filter(|job| job.phase != JobPhase::Published)
-        .map(|job| job.run)
-        .collect())
+    let runs = local.executor.store.unpublished_runs().map_err(store_error)?;
+    Ok(runs.into_iter().map(|known| known.job.run).collect())
 }
 
 fn tell(local: &Local, format: Format, published: &[RunId], asked: Option<&RunId>) -> anyhow::Result<()> {

@@ -49,6 +49,36 @@ pub struct RunResult {
     pub complete: bool,
 }
 
+impl RunResult {
+    /// The result of a run that wrote none: nothing was done, for this reason.
+    pub fn without_work(run: RunId, class: FailureClass, reason: &str) -> Self {
+        Self {
+            version: RESULT_VERSION,
+            run,
+            outcome: RunOutcome::Failed,
+            partial: false,
+            branch: None,
+            head: None,
+            base: None,
+            summary: String::new(),
+            review: None,
+            tokens: Tokens::default(),
+            cost_usd: None,
+            durations: Durations::default(),
+            model: None,
+            class: Some(class),
+            reason: reason.to_owned(),
+            findings: Vec::new(),
+            complete: true,
+        }
+    }
+
+    /// A failure of the machine or of the model's service: another attempt may do better.
+    pub fn is_retryable(&self) -> bool {
+        self.outcome == RunOutcome::Failed && self.class == Some(FailureClass::Infrastructure)
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

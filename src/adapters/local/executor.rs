@@ -41,7 +41,7 @@ impl LocalExecutor {
     /// Does what a node does by itself: starts supervisors that are missing, and notes the end of
     /// runs whose supervisor is gone. Called before each pass.
     pub fn reconcile(&self) -> anyhow::Result<()> {
-        for run in self.store.all_runs().context("read the runs")? {
+        for run in self.store.unpublished_runs().context("read the runs")? {
             if run.job.end.is_some() || matches!(run.job.phase, JobPhase::Queued | JobPhase::Published) {
                 continue;
             }
@@ -67,10 +67,15 @@ impl LocalExecutor {
         }
         // It may have been killed after its last phase: then the run has its result.
         let result: Option<RunResult> = self.state.run(&run.job.run).read(RESULT)?;
-        let failure = result.is_none().then(|| JobFailure {
-            class: FailureClass::Infrastructure,
-            reason: "its supervisor process is gone: killed, or the machine was restarted".to_owned(),
-        });
+        let lost = |reason: String| JobFailure { class: FailureClass::Infrastructure, reason };
+        let failure = match result {
+            None => {
+                let reason = "its supervisor process is gone: killed, or the machine was restarted";
+                Some(lost(reason.to_owned()))
+            }
+            Some(result) if result.is_retryable() => Some(lost(result.reason)),
+            Some(_) => None,
+        };
         let end = JobEnd { at: Timestamp::now(), failure };
         self.store.finish(&run.job.reference(), supervisor, &end).context("note the end of a lost run")?;
         Ok(())
@@ -97,13 +102,21 @@ impl LocalExecutor {
     /// What counts against each agent, for the decision that is kept with the run.
     fn running(&self) -> anyhow::Result<Running> {
         let mut running = Running::default();
-        for run in self.store.all_runs()? {
+        for run in self.store.unpublished_runs()? {
             if run.job.end.is_none() && matches!(run.job.phase, JobPhase::Released | JobPhase::Cancelled) {
                 running.add(&run.job.agent);
             }
         }
         Ok(running)
     }
+}
+
+/// A run's directory could not be written.
+fn unwritten(error: &anyhow::Error) -> StoreError {
+    let is_full = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let is_full = is_full.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::StorageFull);
+    let text = format!("{error:#}");
+    if is_full { StoreError::Full(text) } else { StoreError::Unavailable(text) }
 }
 
 impl Store for LocalExecutor {
@@ -128,12 +141,12 @@ impl Store for LocalExecutor {
     }
 
     async fn write_secret(&self, new: &NewJob, _job: &JobRef) -> StoreResult<SecretWrite> {
+        // Locally nothing secret is written: the supervisor inherits the caller's environment. A credential
+        // that is not there fails the run at once (class `credentials`) and blocks nothing, so that the task
+        // can be dispatched again as soon as the variable is set.
         match self.write_run(new) {
             Ok(()) => Ok(SecretWrite::Written),
-            Err(error) => match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-                Some(std::io::ErrorKind::StorageFull) => Err(StoreError::Full(format!("{error:#}"))),
-                _ => Err(StoreError::Unavailable(format!("{error:#}"))),
-            },
+            Err(error) => Err(unwritten(&error)),
         }
     }
 

@@ -136,6 +136,11 @@ impl SqliteStore {
         Ok(select_runs(&self.connection(), "run = ?1", [run.as_str()])?.pop())
     }
 
+    /// All runs that are not published, oldest first.
+    pub fn unpublished_runs(&self) -> StoreResult<Vec<LocalRun>> {
+        select_runs(&self.connection(), "published = 0", [])
+    }
+
     /// All runs that were ever created here, oldest first.
     pub fn all_runs(&self) -> StoreResult<Vec<LocalRun>> {
         select_runs(&self.connection(), "1 = 1", [])

@@ -17,7 +17,7 @@ use crate::cli::RunSuperviseArgs;
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{JobEnd, JobFailure, JobRef};
 use crate::domain::phase::PrepareReport;
-use crate::domain::result::{FailureClass, RunOutcome, RunResult};
+use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::RunPlan;
 use crate::domain::secret_scan::SecretPrints;
 use crate::error::Exit;
@@ -43,6 +43,9 @@ pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
     let directory = local.executor.state.run(&args.run);
     let end = carry_out(&local, &job, &directory).await;
     local.executor.store.finish(&job, own, &end).map_err(store_error)?;
+    // The registry may have changed meanwhile, and only the present one may admit.
+    drop(local);
+    let local = Local::open(&args.registry, &args.state, args.git_base_url.as_deref())?;
     pass_until_retries_are_over(&local).await?;
     Ok(Exit::Handled)
 }
@@ -92,7 +95,8 @@ async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow
                     break;
                 }
                 () = tokio::time::sleep(CANCEL_POLL) => {
-                    if is_cancelled(local, job)? {
+                    // A store that does not answer says nothing: the run goes on.
+                    if is_cancelled(local, job).unwrap_or(false) {
                         process.stop(CANCEL_GRACE).await?;
                         return Ok(Some(cancelled()));
                     }
@@ -115,9 +119,7 @@ fn is_prepared(directory: &RunDirectory) -> anyhow::Result<bool> {
 
 /// What the machine or a service is to blame for is tried again; everything else is a result.
 fn retryable(result: &RunResult) -> Option<JobFailure> {
-    let class = result
-        .class
-        .filter(|class| result.outcome == RunOutcome::Failed && *class == FailureClass::Infrastructure)?;
+    let class = result.class.filter(|_| result.is_retryable())?;
     Some(JobFailure { class, reason: result.reason.clone() })
 }
 

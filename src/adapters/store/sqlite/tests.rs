@@ -100,6 +100,10 @@ async fn only_newer_snapshots_are_kept() {
     assert_eq!(store.read(&[old.reference()]).await, [ItemRead::Unread]);
     assert!(store.store_snapshot(&old).unwrap());
     assert!(store.store_snapshot(&new).unwrap());
+    assert!(store.store_snapshot(&new).unwrap(), "no pass has dealt with it yet");
+    store.mark_handled(&old).unwrap();
+    assert!(store.store_snapshot(&new).unwrap(), "the one that was dealt with was older");
+    store.mark_handled(&new).unwrap();
     assert!(!store.store_snapshot(&new).unwrap());
     assert!(!store.store_snapshot(&old).unwrap());
     drop(store);

@@ -1,0 +1,143 @@
+//! Waits for a run: shows how far it has got, follows it to its next attempt, and keeps things going
+//! that a killed process has left.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::adapters::local::phase_process::Phase;
+use crate::commands::cancel::cancel;
+use crate::commands::local::Local;
+use crate::domain::job::{CancelReason, Job, JobPhase};
+use crate::domain::message;
+use crate::domain::name::RunId;
+use crate::domain::result::RunResult;
+use crate::output;
+
+/// How often a waiting dispatcher looks at its run.
+const POLL: Duration = Duration::from_millis(100);
+/// How often it runs the pass meanwhile: for runs whose supervisor was killed, and for retries.
+const PASS_EVERY: u32 = 20;
+
+/// How the waiting ended.
+pub(in crate::commands) enum Waited {
+    /// The run, or the attempt that took its place, is published.
+    Ended(Box<RunResult>),
+    /// The person left; this run goes on.
+    Left(RunId),
+}
+
+/// Waits until the run is published. The first Ctrl-C cancels it, a second one leaves it to its
+/// supervisor.
+pub(super) async fn wait(local: &Local, run: RunId) -> anyhow::Result<Waited> {
+    // One listener all the time: one that is made anew for each look misses signals in between.
+    let mut interrupts = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    let mut watch = Watch::new(run);
+    let ended = watch.until_over(local, &mut interrupts).await;
+    watch.clear();
+    let waited = ended?;
+    if let Waited::Ended(result) = &waited {
+        let name = message::outcome_name(result.outcome);
+        output::say(&format!("{}: {name}: {}", result.run, message::one_line(&result.reason, 300)));
+    }
+    Ok(waited)
+}
+
+/// The run that is waited for, and what was said of it.
+struct Watch {
+    run: RunId,
+    said: Option<&'static str>,
+    /// On a terminal the present step is shown on one line that moves.
+    spinner: Option<ProgressBar>,
+}
+
+impl Watch {
+    fn new(run: RunId) -> Self {
+        let spinner = output::is_fancy().then(ProgressBar::new_spinner);
+        if let Some(spinner) = &spinner {
+            spinner.enable_steady_tick(POLL);
+        }
+        Self { run, said: None, spinner }
+    }
+
+    async fn until_over(&mut self, local: &Local, interrupts: &mut Signal) -> anyhow::Result<Waited> {
+        let mut interrupted = false;
+        let mut round = 0_u32;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => round = round.wrapping_add(1),
+                _ = interrupts.recv() => {
+                    if interrupted {
+                        let run = self.run.clone();
+                        self.say(&format!("{run} is left to end by itself; see `astra-dispatch status`"));
+                        return Ok(Waited::Left(run));
+                    }
+                    interrupted = true;
+                    let words = cancel(local, &self.run).await?;
+                    self.say(&format!("{}: {words}; Ctrl-C again leaves it alone", self.run));
+                }
+            }
+            if round % PASS_EVERY == PASS_EVERY - 1 {
+                local.pass(Vec::new(), None).await?;
+            }
+            if let Some(next) = replacement(local, &self.run).await? {
+                self.say(&format!("{} was lost and is tried again as {next}", self.run));
+                self.run = next;
+                self.said = None;
+            }
+            self.show(step(local, &self.run));
+            if is_over(local, &self.run).await? {
+                return Ok(Waited::Ended(Box::new(local.ending(&self.run)?)));
+            }
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.spinner {
+            Some(spinner) => spinner.suspend(|| output::say(text)),
+            None => output::say(text),
+        }
+    }
+
+    fn show(&mut self, step: Option<&'static str>) {
+        let Some(step) = step.filter(|step| self.said != Some(*step)) else { return };
+        self.said = Some(step);
+        let line = format!("{}: {step}", self.run);
+        match &self.spinner {
+            Some(spinner) => spinner.set_message(line),
+            None => output::say(&line),
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+/// The attempt that took a run's place, whoever's pass made it.
+async fn replacement(local: &Local, run: &RunId) -> anyhow::Result<Option<RunId>> {
+    let Some(job) = local.job(run)?.filter(is_replaced) else { return Ok(None) };
+    let entries = local.ledger().await?.entries;
+    Ok(entries.into_iter().find(|entry| entry.item == job.item && entry.run != *run).map(|entry| entry.run))
+}
+
+fn is_replaced(job: &Job) -> bool {
+    job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced)
+}
+
+fn step(local: &Local, run: &RunId) -> Option<&'static str> {
+    let directory = local.executor.state.run(run);
+    Phase::ALL.iter().rev().map(|phase| phase.name()).find(|name| directory.path(name).is_dir())
+}
+
+/// Published; or without a Job, and not one that waits out its back-off.
+async fn is_over(local: &Local, run: &RunId) -> anyhow::Result<bool> {
+    Ok(match local.job(run)? {
+        Some(job) => job.phase == JobPhase::Published,
+        None => !local.ledger().await?.entries.iter().any(|entry| entry.run == *run),
+    })
+}
