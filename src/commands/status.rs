@@ -19,6 +19,8 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let local = Local::open(&args.registry, &args.state, None)?;
     let mut shown = String::new();
     loop {
+        // A run whose process is gone is shown as what it is.
+        local.executor.reconcile()?;
         let status = gather(&local).await?;
         let text = match args.format.format {
             Format::Text => page(&status),

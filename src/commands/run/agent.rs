@@ -228,7 +228,7 @@ fn missing_credentials(plan: &RunPlan, credentials: &[(String, String)]) -> Opti
     let missing: Vec<&str> = plan.credential_names.iter().filter(is_missing).map(String::as_str).collect();
     (!missing.is_empty()).then(|| {
         let reason = format!(
-            "The agent's credential is not there: set {} in the agent's vault path, or in the environment when you dispatch locally.",
+            "The agent's credential is not there: set {} in the environment when you dispatch.",
             missing.join(", ")
         );
         not_started(FailureClass::Credentials, reason)

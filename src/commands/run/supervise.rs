@@ -29,6 +29,10 @@ const CANCEL_POLL: Duration = Duration::from_millis(200);
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// A back-off that is longer is left to the next event.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+/// What every phase takes over from the caller's environment.
+const FOR_EVERY_PHASE: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "ASTRA_LOG"];
+/// What Git needs on the way to its remote.
+const GIT_NETWORK: [&str; 4] = ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"];
 /// The variable that the caller's token for Git is in.
 const CALLER_TOKEN: &str = "GITHUB_TOKEN";
 
@@ -167,18 +171,16 @@ impl Credentials {
 
     /// An environment built from empty, for one phase.
     fn variables(&self, phase: Phase) -> BTreeMap<String, OsString> {
-        let mut variables = BTreeMap::new();
-        for name in ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "ASTRA_LOG"] {
-            if let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) {
-                variables.insert(name.to_owned(), value);
-            }
-        }
+        let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
+        variables.extend(FOR_EVERY_PHASE.iter().filter_map(of_caller));
         match phase {
             Phase::Agent => {
                 let own = self.agent.iter().map(|(name, value)| (name.clone(), OsString::from(value)));
                 variables.extend(own);
             }
             Phase::Prepare | Phase::Deliver => {
+                // Not for the agent: a proxy's address may hold a password.
+                variables.extend(GIT_NETWORK.iter().filter_map(of_caller));
                 if let Some(token) = &self.git_token {
                     variables.insert(TOKEN_VARIABLE.to_owned(), token.into());
                 }
@@ -187,6 +189,11 @@ impl Credentials {
         }
         variables
     }
+}
+
+fn of_caller(name: &&str) -> Option<(String, OsString)> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+    Some(((*name).to_owned(), value))
 }
 
 #[cfg(test)]
