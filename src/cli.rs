@@ -38,6 +38,12 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Dispatch the task of an event, and everything else that fits
+    ///
+    /// On this machine (--executor local) each run has a work tree, an environment and a process
+    /// session of its own. The agent has no capabilities, and Landlock keeps it to the files of its run
+    /// and read-only system files; it shares your user, the network and, on older kernels, local sockets.
+    /// Where the kernel has no Landlock the agent has all your rights; the output says which it is.
+    /// Ctrl-C cancels the run that is waited for; the death of this process stops no run.
     Dispatch(DispatchArgs),
     /// Say what `dispatch` would do, and why; changes nothing
     Explain(ExplainArgs),

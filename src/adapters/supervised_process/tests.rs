@@ -57,6 +57,9 @@ async fn a_program_that_reads_nothing_and_kills_itself_is_no_trouble() {
 
 #[tokio::test]
 async fn the_time_limit_interrupts_and_the_program_may_sum_up() {
+    // As `run agent` does: a signal that somebody above ignores would be ignored by the program too,
+    // and a shell cannot trap it then. One that is caught here is the default after `exec`.
+    let _caught = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
     let limits = Limits { time: Duration::from_secs(1), ..PLENTY };
     let ended = uncancelled("trap 'echo summed up; exit 1' INT; sleep 600 & wait", limits).await;
     assert_eq!((ended.end.stopped, ended.end.exit), (Some(Stop::Time), Exit::Code(1)));
