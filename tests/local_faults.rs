@@ -238,3 +238,36 @@ fn status_shows_changes_as_they_happen() {
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
+
+/// On a disk that is full at different moments nothing hangs, and all of it goes on once there is room.
+#[test]
+#[ignore = "mounts small file systems: needs root"]
+fn a_full_disk_is_said_and_loses_nothing() {
+    fn mount(arguments: &[&str], place: &std::path::Path) {
+        let status = std::process::Command::new("mount").args(arguments).arg(place).status().unwrap();
+        assert!(status.success());
+    }
+    for size in ["60k", "140k", "180k", "260k"] {
+        let site = Site::new(WORK, 1);
+        let event = site.event(1, 1, &json!({}));
+        let state = site.path("state");
+        std::fs::create_dir(&state).unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], &state);
+        let output = site.run(&["dispatch", "--event", &event]);
+        mount(&["-o", "remount,size=30m"], &state);
+        let said = text(&output.stderr);
+        assert!([Some(0), Some(1), Some(75)].contains(&output.status.code()), "{size}: {said}");
+        assert_eq!(output.status.success(), !said.contains(" help: "), "{size}: {said}");
+        site.json(&["dispatch", "--event", &event, "--detach", "--format", "json"]);
+        site.wait_for("the run, or its next attempt", |status| {
+            site.run(&["publish"]);
+            let runs = status["runs"].as_array().unwrap();
+            runs.iter().any(|run| run["outcome"] == "changed" || run["state"] == "reserved")
+        });
+        for run in site.status()["runs"].as_array().unwrap() {
+            site.run(&["cancel", run["run"].as_str().unwrap()]);
+        }
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(&state).status().unwrap();
+        assert!(unmounted.success());
+    }
+}

@@ -101,7 +101,7 @@ impl Local {
     }
 
     async fn pass_once(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
-        self.executor.reconcile()?;
+        self.executor.reconcile().map_err(store_error)?;
         let input = PassInput {
             workforce: &self.workforce,
             timing: Timing::default(),

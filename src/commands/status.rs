@@ -20,7 +20,10 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let mut shown = String::new();
     loop {
         // A run whose process is gone is shown as what it is.
-        local.executor.reconcile()?;
+        // Looking must be possible on a full disk, too.
+        if let Err(error) = local.executor.reconcile() {
+            log::warn!("{error}");
+        }
         let status = gather(&local).await?;
         let text = match args.format.format {
             Format::Text => page(&status),

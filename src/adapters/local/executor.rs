@@ -40,8 +40,9 @@ pub struct LocalExecutor {
 impl LocalExecutor {
     /// Does what a node does by itself: starts supervisors that are missing, and notes the end of
     /// runs whose supervisor is gone. Called before each pass.
-    pub fn reconcile(&self) -> anyhow::Result<()> {
-        for run in self.store.unpublished_runs().context("read the runs")? {
+    pub fn reconcile(&self) -> StoreResult<()> {
+        let mut full = Ok(());
+        for run in self.store.unpublished_runs()? {
             if run.job.end.is_some() || matches!(run.job.phase, JobPhase::Queued | JobPhase::Published) {
                 continue;
             }
@@ -51,12 +52,14 @@ impl LocalExecutor {
                 None if run.job.phase == JobPhase::Released => self.start(&run.job.run),
                 None => Ok(()),
             };
-            // One bad run must not keep the others from going on.
-            if let Err(error) = mended {
-                log::warn!("run {}: {error:#}", run.job.run);
+            // One bad run must not keep the others from going on; on a full disk nothing goes on.
+            match mended {
+                Err(error) if is_full(&error) => full = Err(unwritten(&error)),
+                Err(error) => log::warn!("run {}: {error:#}", run.job.run),
+                Ok(()) => {}
             }
         }
-        Ok(())
+        full
     }
 
     /// The supervisor was killed: its phase is ended too, and then the run counts as lost.
@@ -113,10 +116,22 @@ impl LocalExecutor {
 
 /// A run's directory could not be written.
 fn unwritten(error: &anyhow::Error) -> StoreError {
-    let is_full = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    let is_full = is_full.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::StorageFull);
     let text = format!("{error:#}");
-    if is_full { StoreError::Full(text) } else { StoreError::Unavailable(text) }
+    match error.downcast_ref() {
+        Some(StoreError::Full(inner)) => StoreError::Full(inner.clone()),
+        _ if is_full(error) => StoreError::Full(text),
+        _ => StoreError::Unavailable(text),
+    }
+}
+
+/// There is no room left, in the store or in a run's directory.
+fn is_full(error: &anyhow::Error) -> bool {
+    let is_full = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+            || matches!(cause.downcast_ref(), Some(StoreError::Full(_)))
+    };
+    error.chain().any(is_full)
 }
 
 impl Store for LocalExecutor {

@@ -1,7 +1,7 @@
 //! Waits for a run: shows how far it has got, follows it to its next attempt, and keeps things going
 //! that a killed process has left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::ProgressBar;
@@ -9,17 +9,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::adapters::local::phase_process::Phase;
 use crate::commands::cancel::cancel;
-use crate::commands::local::Local;
+use crate::commands::local::{Local, store_error};
 use crate::domain::job::{CancelReason, Job, JobPhase};
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::result::RunResult;
+use crate::error::UserError;
 use crate::output;
 
 /// How often a waiting dispatcher looks at its run.
 const POLL: Duration = Duration::from_millis(100);
 /// How often it runs the pass meanwhile: for runs whose supervisor was killed, and for retries.
 const PASS_EVERY: u32 = 20;
+
+/// A released run has a supervisor by then, or never.
+const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// How the waiting ended.
 pub(in crate::commands) enum Waited {
@@ -49,6 +53,8 @@ pub(super) async fn wait(local: &Local, run: RunId) -> anyhow::Result<Waited> {
 struct Watch {
     run: RunId,
     said: Option<&'static str>,
+    /// Since when the run may run and nobody carries it out.
+    idle_since: Option<Instant>,
     /// On a terminal the present step is shown on one line that moves.
     spinner: Option<ProgressBar>,
 }
@@ -59,7 +65,7 @@ impl Watch {
         if let Some(spinner) = &spinner {
             spinner.enable_steady_tick(POLL);
         }
-        Self { run, said: None, spinner }
+        Self { run, said: None, idle_since: None, spinner }
     }
 
     async fn until_over(&mut self, local: &Local, interrupts: &mut Signal) -> anyhow::Result<Waited> {
@@ -88,10 +94,33 @@ impl Watch {
                 self.said = None;
             }
             self.show(step(local, &self.run));
+            self.expect_supervisor(local)?;
             if is_over(local, &self.run).await? {
                 return Ok(Waited::Ended(Box::new(local.ending(&self.run)?)));
             }
         }
+    }
+
+    /// Gives up on a run that nobody begins: supervisors are started again and again, and end at once.
+    fn expect_supervisor(&mut self, local: &Local) -> anyhow::Result<()> {
+        let known = local.executor.store.run(&self.run).map_err(store_error)?;
+        let is_idle = known.is_some_and(|known| {
+            known.job.phase == JobPhase::Released && known.job.end.is_none() && known.supervisor.is_none()
+        });
+        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+        if !is_idle {
+            self.idle_since = None;
+        } else if idle_since.elapsed() > START_WITHIN {
+            return Err(UserError::failed(
+                format!("no supervisor of run {} comes up", self.run),
+                format!(
+                    "see `astra-dispatch logs {}`; the run starts with the next command that can",
+                    self.run
+                ),
+            )
+            .into());
+        }
+        Ok(())
     }
 
     fn say(&self, text: &str) {
