@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::adapters::local::StateDirectory;
 use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::registry_files;
-use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, SUBJECT};
+use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, RunDirectory, SUBJECT};
 use crate::adapters::store::drive::{Deliver, drive, drive_publication};
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Store, StoreError};
@@ -220,18 +220,18 @@ impl Deliver for Offline<'_> {
 /// Where Git remotes are: as given, else as given last time here (whoever starts the next run must
 /// fetch from where the first one did), else the server of the workflow, else GitHub.
 fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<String> {
-    let kept = state.root().join(GIT_BASE);
-    if let Some(given) = given {
-        std::fs::write(&kept, given).with_context(|| format!("write {}", kept.display()))?;
+    let path = state.root().join(GIT_BASE);
+    let kept = std::fs::read_to_string(&path).ok().map(|kept| kept.trim().to_owned());
+    let kept = kept.filter(|kept| !kept.is_empty());
+    if let Some(given) = given.filter(|given| !given.is_empty()) {
+        if kept.as_deref() != Some(given) {
+            // Whole or not at all: others read it at any moment.
+            RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;
+        }
         return Ok(given.to_owned());
     }
-    match std::fs::read_to_string(&kept) {
-        Ok(known) => Ok(known.trim().to_owned()),
-        Err(_none) => {
-            let server = std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty());
-            Ok(server.unwrap_or_else(|| GITHUB.to_owned()))
-        }
-    }
+    let server = || std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty());
+    Ok(kept.or_else(server).unwrap_or_else(|| GITHUB.to_owned()))
 }
 
 /// Where the registry is within its repository: protected from the agents' work. Outside of a
