@@ -33,6 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 const FOR_EVERY_PHASE: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "ASTRA_LOG"];
 /// What Git needs on the way to its remote.
 const GIT_NETWORK: [&str; 4] = ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"];
+/// What is waited for may be over much sooner: another supervisor's claim, as a rule at once.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The variable that the caller's token for Git is in.
 const CALLER_TOKEN: &str = "GITHUB_TOKEN";
 
@@ -62,7 +64,7 @@ async fn pass_until_retries_are_over(local: &Local) -> anyhow::Result<()> {
         if wait > LONGEST_WAIT {
             break;
         }
-        tokio::time::sleep(wait.max(CANCEL_POLL)).await;
+        tokio::time::sleep(wait.clamp(CANCEL_POLL, LOOK_AGAIN)).await;
     }
     Ok(())
 }
