@@ -6,7 +6,18 @@ use std::path::PathBuf;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::domain::name::{AgentName, Role, RunId, TaskKey};
+use crate::domain::name::{RunId, TaskKey};
+
+mod agents;
+mod run;
+
+pub use agents::{
+    AgentsCheckArgs, AgentsCommand, AgentsDoctorArgs, AgentsListArgs, AgentsNewArgs, AgentsPromptArgs,
+    AgentsProvisionArgs, AgentsSchemaArgs, CheckFormat, SchemaOf,
+};
+pub use run::{
+    RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunSuperviseArgs,
+};
 
 /// Turns a labelled task in Plane into a reviewed pull request made by an AI agent in isolation.
 ///
@@ -256,231 +267,6 @@ pub struct DemoArgs {
     /// Who does the work
     #[arg(long, env = "ASTRA_RUNTIME", value_name = "KIND", default_value = "script")]
     pub runtime: DemoRuntime,
-}
-
-/// The commands of `agents`.
-#[derive(Debug, Subcommand)]
-pub enum AgentsCommand {
-    /// Report every fault of the registry, with place and cure
-    Check(AgentsCheckArgs),
-    /// List the workforce
-    List(AgentsListArgs),
-    /// Write the files of a new agent; it starts inactive
-    New(AgentsNewArgs),
-    /// Print the exact prompts of a run
-    Prompt(AgentsPromptArgs),
-    /// Print the JSON Schema of a registry file
-    Schema(AgentsSchemaArgs),
-    /// Print the manifests that the cluster needs, for `kubectl apply -f -`
-    Provision(AgentsProvisionArgs),
-    /// Check that the cluster is as the registry says, and keeps apart what it must
-    Doctor(AgentsDoctorArgs),
-}
-
-/// The form of `agents check`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CheckFormat {
-    /// For people, with excerpts
-    Text,
-    /// For scripts; versioned
-    Json,
-    /// GitHub annotations
-    Github,
-    /// SARIF 2.1.0, for code scanning
-    Sarif,
-}
-
-/// Options of `agents check`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsCheckArgs {
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Form of what goes to stdout [default: github in GitHub Actions, text elsewhere]
-    #[arg(long, env = "ASTRA_FORMAT", value_name = "FORMAT")]
-    pub format: Option<CheckFormat>,
-}
-
-/// Options of `agents list`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsListArgs {
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which form.
-    #[command(flatten)]
-    pub format: FormatArgs,
-}
-
-/// Options of `agents new`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsNewArgs {
-    /// The new agent's name
-    pub name: AgentName,
-    /// What it is employed for [default: the first role of astra.yaml]
-    #[arg(long, env = "ASTRA_ROLE", value_name = "ROLE")]
-    pub role: Option<Role>,
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
-/// Options of `agents prompt`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsPromptArgs {
-    /// The agent
-    pub name: AgentName,
-    /// Whose task: without one, only the system prompt is printed.
-    #[command(flatten)]
-    pub task: TaskArgs,
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
-}
-
-/// The files that have a schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SchemaOf {
-    /// astra.yaml
-    Astra,
-    /// agents/NAME.yaml
-    Agent,
-}
-
-/// Options of `agents schema`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsSchemaArgs {
-    /// Which file
-    #[arg(default_value = "agent")]
-    pub of: SchemaOf,
-}
-
-/// Options of `agents provision`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsProvisionArgs {
-    /// Only this agent's namespace [default: the system namespace and all agents]
-    #[arg(long, env = "ASTRA_AGENT", value_name = "NAME")]
-    pub agent: Option<AgentName>,
-    /// Public addresses or CIDRs of the API server, which agents must not reach; several with commas
-    #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
-    pub api_server: Vec<String>,
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
-/// Options of `agents doctor`.
-#[derive(Debug, Clone, Args)]
-pub struct AgentsDoctorArgs {
-    /// What `agents provision` was given as --api-server
-    #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
-    pub api_server: Vec<String>,
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which form.
-    #[command(flatten)]
-    pub format: FormatArgs,
-}
-
-/// The phases of a run.
-#[derive(Debug, Subcommand)]
-pub enum RunCommand {
-    /// Carry out a released run on this machine, phase by phase
-    Supervise(RunSuperviseArgs),
-    /// Copy this program to where the agent's container finds it
-    Install(RunInstallArgs),
-    /// Make a fresh clone of the right branch
-    Prepare(RunPhaseArgs),
-    /// Run the agent within its limits
-    Agent(RunAgentArgs),
-    /// Confine itself and become the agent's program
-    #[command(hide = true)]
-    Confine(RunConfineArgs),
-    /// Turn the work tree into one commit
-    Collect(RunPhaseArgs),
-    /// Gate the work, push it and write the result
-    Deliver(RunDeliverArgs),
-}
-
-/// Options of `run supervise`.
-#[derive(Debug, Clone, Args)]
-pub struct RunSuperviseArgs {
-    /// The run
-    pub run: RunId,
-    /// Which registry.
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
-    /// Base of Git remotes, as `dispatch` was given it
-    #[arg(long, env = "ASTRA_GIT_BASE_URL", value_name = "BASE")]
-    pub git_base_url: Option<String>,
-}
-
-/// Options of `run install`.
-#[derive(Debug, Clone, Args)]
-pub struct RunInstallArgs {
-    /// The directory
-    #[arg(long, env = "ASTRA_TO", value_name = "DIR")]
-    pub to: PathBuf,
-}
-
-/// Options of a phase.
-#[derive(Debug, Clone, Args)]
-pub struct RunPhaseArgs {
-    /// The run's directory, with its plan.json
-    #[arg(long, env = "ASTRA_RUN_DIR", value_name = "DIR", default_value = "/run/astra")]
-    pub run_dir: PathBuf,
-}
-
-/// Options of `run agent`.
-#[derive(Debug, Clone, Args)]
-pub struct RunAgentArgs {
-    /// The run's directory.
-    #[command(flatten)]
-    pub phase: RunPhaseArgs,
-    /// The container is the confinement: leave Landlock out
-    #[arg(long, env = "ASTRA_CONTAINED")]
-    pub contained: bool,
-}
-
-/// Options of `run confine`, which only `run agent` calls.
-#[derive(Debug, Clone, Args)]
-pub struct RunConfineArgs {
-    /// The run's directory
-    #[arg(long, value_name = "DIR")]
-    pub run_dir: PathBuf,
-    /// The process that called
-    #[arg(long, value_name = "PID")]
-    pub parent: u32,
-    /// The level of confinement that was promised
-    #[arg(long, value_name = "LEVEL")]
-    pub level: String,
-    /// The container is the confinement
-    #[arg(long)]
-    pub contained: bool,
-    /// The program
-    #[arg(value_name = "PROGRAM")]
-    pub program: PathBuf,
-    /// Its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    pub arguments: Vec<OsString>,
-}
-
-/// Options of `run deliver`.
-#[derive(Debug, Clone, Args)]
-pub struct RunDeliverArgs {
-    /// The run's directory.
-    #[command(flatten)]
-    pub phase: RunPhaseArgs,
-    /// Also write the result here, cut to 4096 bytes
-    #[arg(long, env = "ASTRA_TERMINATION_MESSAGE", value_name = "FILE")]
-    pub termination_message: Option<PathBuf>,
 }
 
 /// Options of `completions`.

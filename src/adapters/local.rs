@@ -1,13 +1,13 @@
 //! Runs as child processes on this machine: where they live, and how their supervisors start.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context;
 
-use crate::adapters::run_directory::RunDirectory;
+use crate::adapters::run_directory::{RunDirectory, make_directory};
 use crate::domain::name::RunId;
 
 pub mod executor;
@@ -32,10 +32,10 @@ impl StateDirectory {
             Some(given) => std::path::absolute(given).context("find the state directory")?,
             None => default_state_home(variable)?.join("astra-dispatch").join(workspace),
         };
-        make_directory(&root)?;
+        make_directory(&root).with_context(|| format!("make directory {}", root.display()))?;
         // Links resolved once, so that confinement and comparisons see one path.
         let root = root.canonicalize().with_context(|| format!("find {}", root.display()))?;
-        make_directory(&root.join("runs"))?;
+        make_directory(&root.join("runs")).context("make the directory of the runs")?;
         Ok(Self { root })
     }
 
@@ -66,15 +66,6 @@ fn default_state_home(variable: impl Fn(&str) -> Option<PathBuf>) -> anyhow::Res
             .into()
         },
     )
-}
-
-/// Made for this user only (0700), with its parents; one that is there is left as it is.
-fn make_directory(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("make directory {}", path.display()))
 }
 
 /// What the supervisor, the phases and the agent's program say, within a run's directory.

@@ -143,7 +143,7 @@ impl RunDirectory {
     }
 }
 
-fn make_directory(path: &Path) -> std::io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

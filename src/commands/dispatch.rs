@@ -3,7 +3,7 @@
 
 use crate::adapters::confinement;
 use crate::adapters::run_directory::PUBLISH_PAGE;
-use crate::cli::{DispatchArgs, ExecutorChoice, Format};
+use crate::cli::{DispatchArgs, Format};
 use crate::commands::cancel::cancel;
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
@@ -25,10 +25,7 @@ mod wait;
 use wait::{Waited, wait};
 
 pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
-    let local = Local::open(&args.registry, &args.state, args.executor.git_base_url.as_deref())?;
-    if executor_kind(args.executor.executor, local.registry()) == ExecutorKind::Kubernetes {
-        return Err(not_on_a_cluster().into());
-    }
+    let local = Local::open_for(&args.registry, &args.state, &args.executor)?;
     let meant = meant(&args.task, &local).await?;
     let report = carry_out(&local, &meant, args.detach).await?;
     finish(&local, args.format.format, &report)?;
@@ -57,27 +54,6 @@ pub(super) async fn carry_out(local: &Local, meant: &Meant, detach: bool) -> any
     Ok(report)
 }
 
-/// Which executor is meant: the option, then `astra.yaml`, then where this runs.
-pub(super) fn executor_kind(choice: Option<ExecutorChoice>, registry: &Registry) -> ExecutorKind {
-    let in_workflow = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
-    match (choice, registry.executor) {
-        (Some(ExecutorChoice::Local), _) => ExecutorKind::Local,
-        (Some(ExecutorChoice::Kubernetes), _) => ExecutorKind::Kubernetes,
-        (None, Some(kind)) => kind,
-        (None, None) if in_workflow => ExecutorKind::Kubernetes,
-        (None, None) => ExecutorKind::Local,
-    }
-}
-
-/// This version submits no Jobs yet.
-pub(super) fn not_on_a_cluster() -> UserError {
-    UserError::usage(
-        "this version carries runs out on one machine only",
-        "use --executor local (or `executor: local` in astra.yaml)",
-    )
-    .at("--executor")
-}
-
 /// Runs the pass for what is meant, and says what became of it.
 async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> {
     let store = &local.executor.store;
@@ -87,9 +63,7 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
         Meant::NoItem { delivery } => return without_item(local, delivery).await,
     };
     if matches!(meant, Meant::Told { .. }) && !store.store_snapshot(item).map_err(store_error)? {
-        let run = newest_run(local, item)?;
-        let verdict = Verdict::Ignored { reason: IgnoredBecause::Stale { run } };
-        return Ok(DecisionReport::new(&verdict, meant.delivery(), Some(item), local.registry()));
+        return stale(local, item, meant.delivery());
     }
     // What other dispatchers were told and could not deal with before they died comes along.
     let told = store.unhandled_snapshots().map_err(store_error)?;
@@ -124,9 +98,16 @@ async fn without_item(local: &Local, delivery: &Delivery) -> anyhow::Result<Deci
     Ok(DecisionReport::new(&verdict, Some(delivery), None, local.registry()))
 }
 
-pub(super) fn newest_run(local: &Local, item: &WorkItem) -> anyhow::Result<Option<RunId>> {
+/// This state of the item is known already; the report names the run that it led to.
+pub(super) fn stale(
+    local: &Local,
+    item: &WorkItem,
+    event: Option<&Delivery>,
+) -> anyhow::Result<DecisionReport> {
     let runs = local.executor.store.all_runs().map_err(store_error)?;
-    Ok(runs.into_iter().rev().map(|known| known.job).find(|job| job.item == item.id).map(|job| job.run))
+    let newest = runs.into_iter().rev().map(|known| known.job).find(|job| job.item == item.id);
+    let reason = IgnoredBecause::Stale { run: newest.map(|job| job.run) };
+    Ok(DecisionReport::new(&Verdict::Ignored { reason }, event, Some(item), local.registry()))
 }
 
 /// The document of a pass: what became of `item`, and of what else it touched.

@@ -5,28 +5,22 @@ use crate::adapters::store::memory::MemoryStore;
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Items, StoreError};
 use crate::cli::{ExplainArgs, Format};
-use crate::commands::dispatch::{executor_kind, newest_run, report_of};
+use crate::commands::dispatch::{report_of, stale};
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
-use crate::domain::decision::{IgnoredBecause, Verdict};
 use crate::domain::event::Delivery;
 use crate::domain::pass::{Hint, ItemRead, Pass, PassEnd, PassInput, Timing};
-use crate::domain::registry::ExecutorKind;
 use crate::domain::report::DecisionReport;
 use crate::domain::work_item::{ItemRef, WorkItem};
 use crate::error::{Exit, UserError};
 use crate::output::{self, decision_table};
 
 pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
-    let local = Local::open(&args.registry, &args.state, args.executor.git_base_url.as_deref())?;
-    if executor_kind(args.executor.executor, local.registry()) == ExecutorKind::Kubernetes {
-        return Err(super::dispatch::not_on_a_cluster().into());
-    }
+    let local = Local::open_for(&args.registry, &args.state, &args.executor)?;
     let meant = meant(&args.task, &local).await?;
     let report = match &meant {
         Meant::Told { item, delivery } if local.executor.store.is_known(item).map_err(store_error)? => {
-            let reason = IgnoredBecause::Stale { run: newest_run(&local, item)? };
-            DecisionReport::new(&Verdict::Ignored { reason }, Some(delivery), Some(item), local.registry())
+            stale(&local, item, Some(delivery))?
         }
         Meant::Told { item, delivery } => tried(&local, item, false, Some(delivery)).await?,
         Meant::ByHand { item } => tried(&local, item, true, None).await?,
@@ -50,7 +44,7 @@ async fn tried(
     let jobs = runs.into_iter().map(|known| known.job).collect();
     let copy = MemoryStore::copy_of(local.ledger().await?, jobs);
     let input = PassInput {
-        workforce: &local.workforce,
+        workforce: &local.executor.workforce,
         timing: Timing::default(),
         hints: vec![Hint { item: item.reference(), by_hand }],
         stop: None,

@@ -9,12 +9,13 @@ use anyhow::Context;
 
 use crate::adapters::local::StateDirectory;
 use crate::adapters::local::executor::LocalExecutor;
+use crate::adapters::local::phase_process::Phase;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, RunDirectory, SUBJECT};
 use crate::adapters::store::drive::{Deliver, drive, drive_publication};
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Store, StoreError};
-use crate::cli::{RegistryArgs, StateArgs};
+use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
 use crate::domain::job::{Job, JobFailure};
 use crate::domain::matching::Workforce;
 use crate::domain::message;
@@ -24,7 +25,7 @@ use crate::domain::pass::{
     Subject as RunSubject, Timing,
 };
 use crate::domain::publish::{self, Ending, Subject};
-use crate::domain::registry::Registry;
+use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::Surroundings;
 use crate::error::UserError;
@@ -41,7 +42,6 @@ const GIT_BASE: &str = "git-base-url";
 /// The local executor with everything that it needs.
 pub(crate) struct Local {
     pub(crate) executor: LocalExecutor,
-    pub(crate) workforce: Arc<Workforce>,
 }
 
 impl Local {
@@ -52,33 +52,39 @@ impl Local {
         git_base_url: Option<&str>,
     ) -> anyhow::Result<Self> {
         let loaded = registry_files::load(&registry.registry)?;
-        Self::with(loaded, &registry.registry, state, git_base_url)
-    }
-
-    /// Opens the state for a registry that was read already.
-    pub(crate) fn with(
-        loaded: Registry,
-        directory: &Path,
-        state: &StateArgs,
-        git_base_url: Option<&str>,
-    ) -> anyhow::Result<Self> {
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
         let state = StateDirectory::open(state.state_dir.as_deref(), &loaded.plane.workspace, variable)?;
         let store = SqliteStore::open(&state.store()).map_err(store_error)?;
-        let workforce = Arc::new(Workforce::new(Arc::new(loaded)));
-        let registry = std::path::absolute(directory).context("find the registry")?;
+        let workforce = Workforce::new(Arc::new(loaded));
+        let registry = std::path::absolute(&registry.registry).context("find the registry")?;
         let surroundings = Surroundings {
             git_base_url: git_base(&state, git_base_url)?,
             registry_path: path_in_repository(&registry),
         };
-        let executor =
-            LocalExecutor { store, state, workforce: Arc::clone(&workforce), registry, surroundings };
-        Ok(Self { executor, workforce })
+        Ok(Self { executor: LocalExecutor { store, state, workforce, registry, surroundings } })
+    }
+
+    /// The same for commands that carry out or explain: refuses any executor but the local one.
+    pub(crate) fn open_for(
+        registry: &RegistryArgs,
+        state: &StateArgs,
+        executor: &ExecutorArgs,
+    ) -> anyhow::Result<Self> {
+        let local = Self::open(registry, state, executor.git_base_url.as_deref())?;
+        match executor_kind(executor.executor, local.registry()) {
+            ExecutorKind::Local => Ok(local),
+            ExecutorKind::Kubernetes => Err(UserError::usage(
+                "this version carries runs out on one machine only",
+                "use --executor local (or `executor: local` in astra.yaml)",
+            )
+            .at("--executor")
+            .into()),
+        }
     }
 
     /// The registry in use.
     pub(crate) fn registry(&self) -> &Registry {
-        self.workforce.registry()
+        self.executor.workforce.registry()
     }
 
     /// Runs the pass, publishes what has ended, and goes on until nothing is left to do. The report
@@ -103,7 +109,7 @@ impl Local {
     async fn pass_once(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
         self.executor.reconcile().map_err(store_error)?;
         let input = PassInput {
-            workforce: &self.workforce,
+            workforce: &self.executor.workforce,
             timing: Timing::default(),
             hints,
             stop,
@@ -155,21 +161,24 @@ impl Local {
         self.executor.state.run(run).read(RESULT)
     }
 
+    /// The last phase of a run that has begun: each makes its directory when it starts.
+    pub(crate) fn step(&self, run: &RunId) -> Option<&'static str> {
+        let directory = self.executor.state.run(run);
+        Phase::ALL.iter().rev().map(|phase| phase.name()).find(|name| directory.path(name).is_dir())
+    }
+
     /// How a run that is over ended: its result document, or what is known of it without one.
     pub(crate) fn ending(&self, run: &RunId) -> anyhow::Result<RunResult> {
-        let job = self.job(run)?;
-        let without = |class, reason: &str| Ok(RunResult::without_work(run.clone(), class, reason));
-        let Some(job) = job else {
-            return without(FailureClass::Cancelled, "it was withdrawn before it began");
+        let without = |class, reason: &str| RunResult::without_work(run.clone(), class, reason);
+        let Some(job) = self.job(run)? else {
+            return Ok(without(FailureClass::Cancelled, "it was withdrawn before it began"));
         };
-        if let Some(cancel) = &job.cancel {
-            return without(FailureClass::Cancelled, message::cancel_sentence(cancel.reason));
-        }
-        match (self.result(run)?, job.end.and_then(|end| end.failure)) {
-            (Some(result), _) => Ok(result),
-            (None, Some(failure)) => without(failure.class, &failure.reason),
-            (None, None) => without(FailureClass::Infrastructure, "it ended without a result"),
-        }
+        let (result, lost) = (self.result(run)?, lost());
+        Ok(match Ending::of(&job, result.as_ref(), &lost) {
+            Ending::Result(result) => result.clone(),
+            Ending::Cancelled(reason) => without(FailureClass::Cancelled, message::cancel_sentence(reason)),
+            Ending::Failure(failure) => without(failure.class, &failure.reason),
+        })
     }
 
     /// One run as the store has it.
@@ -200,21 +209,29 @@ impl Deliver for Offline<'_> {
         let directory = self.0.executor.state.run(&job.run);
         // A run that never got a directory has nothing to tell.
         let Some(subject) = directory.read::<Subject>(SUBJECT)? else { return Ok(()) };
-        let result: Option<RunResult> = directory.read(RESULT)?;
-        let lost = JobFailure {
-            class: FailureClass::Infrastructure,
-            reason: "it ended without a result".to_owned(),
-        };
-        let failure = job.end.as_ref().and_then(|end| end.failure.as_ref());
-        let ending = match (&job.cancel, &result, failure) {
-            (Some(cancel), ..) => Ending::Cancelled(cancel.reason),
-            (None, Some(result), _) => Ending::Result(result),
-            (None, None, failure) => Ending::Failure(failure.unwrap_or(&lost)),
-        };
+        let (result, lost) = (self.0.result(&job.run)?, lost());
+        let ending = Ending::of(job, result.as_ref(), &lost);
         let plan = publish::plan(&subject, ending, &self.0.registry().states);
         directory.write(PUBLISH_PLAN, &plan)?;
         directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())
     }
+}
+
+/// Which executor is meant: the option, then `astra.yaml`, then where this runs.
+fn executor_kind(choice: Option<ExecutorChoice>, registry: &Registry) -> ExecutorKind {
+    let in_workflow = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+    match (choice, registry.executor) {
+        (Some(ExecutorChoice::Local), _) => ExecutorKind::Local,
+        (Some(ExecutorChoice::Kubernetes), _) => ExecutorKind::Kubernetes,
+        (None, Some(kind)) => kind,
+        (None, None) if in_workflow => ExecutorKind::Kubernetes,
+        (None, None) => ExecutorKind::Local,
+    }
+}
+
+/// What is said of a run that left nothing.
+fn lost() -> JobFailure {
+    JobFailure { class: FailureClass::Infrastructure, reason: "it ended without a result".to_owned() }
 }
 
 /// Where Git remotes are: as given, else as given last time here (whoever starts the next run must

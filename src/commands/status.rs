@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
-use crate::adapters::local::phase_process::Phase;
 use crate::cli::{Format, StatusArgs};
 use crate::commands::local::Local;
 use crate::domain::escape;
@@ -47,17 +46,10 @@ pub(super) async fn gather(local: &Local) -> anyhow::Result<StatusReport> {
     let mut runs = Vec::new();
     for known in local.executor.store.all_runs()? {
         let result = local.result(&known.job.run)?;
-        let step = step(local, &known.job.run);
+        let step = local.step(&known.job.run).map(str::to_owned);
         runs.push(KnownRun { job: known.job, result, step });
     }
     Ok(report(&ledger, &runs, local.registry()))
-}
-
-/// The last phase that has begun: each makes its directory when it starts.
-fn step(local: &Local, run: &crate::domain::name::RunId) -> Option<String> {
-    let directory = local.executor.state.run(run);
-    let begun = |phase: &&Phase| directory.path(phase.name()).is_dir();
-    Phase::ALL.iter().rfind(begun).map(|phase| phase.name().to_owned())
 }
 
 /// The page for people.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{AgentName, ItemId, ProjectId, RunId, TaskKey};
 use super::registry::RegistryStamp;
-use super::result::FailureClass;
+use super::result::{FailureClass, RunOutcome, RunResult};
 use super::work_item::ItemRef;
 
 /// The state of one run's Job.
@@ -105,6 +105,15 @@ pub struct JobFailure {
     pub class: FailureClass,
     /// One sentence.
     pub reason: String,
+}
+
+impl JobFailure {
+    /// What the machine or the model's service is to blame for: another attempt may do better.
+    /// `None`: the result counts.
+    pub fn of_result(result: &RunResult) -> Option<Self> {
+        let class = result.class.filter(|class| *class == FailureClass::Infrastructure)?;
+        (result.outcome == RunOutcome::Failed).then(|| Self { class, reason: result.reason.clone() })
+    }
 }
 
 /// That a run was cancelled.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::job::{CancelReason, JobFailure};
+use super::job::{CancelReason, Job, JobFailure};
 use super::matching::{Candidate, Running, Workforce, choose};
 use super::message;
 use super::name::{AgentName, Branch, ItemId, ProjectId, Repository, Role, RunId, TaskKey};
@@ -133,6 +133,19 @@ pub enum Ending<'a> {
     Cancelled(CancelReason),
     /// It ended without a result document.
     Failure(&'a JobFailure),
+}
+
+impl<'a> Ending<'a> {
+    /// A cancellation outranks everything, and a result outranks how its Job ended. `lost`: what is
+    /// said of a run that left nothing at all.
+    pub fn of(job: &'a Job, result: Option<&'a RunResult>, lost: &'a JobFailure) -> Self {
+        let failure = job.end.as_ref().and_then(|end| end.failure.as_ref());
+        match (&job.cancel, result) {
+            (Some(cancel), _) => Self::Cancelled(cancel.reason),
+            (None, Some(result)) => Self::Result(result),
+            (None, None) => Self::Failure(failure.unwrap_or(lost)),
+        }
+    }
 }
 
 /// The plan: what to open, say and move. An absent part is not to be done.

@@ -72,11 +72,6 @@ impl RunResult {
             complete: true,
         }
     }
-
-    /// A failure of the machine or of the model's service: another attempt may do better.
-    pub fn is_retryable(&self) -> bool {
-        self.outcome == RunOutcome::Failed && self.class == Some(FailureClass::Infrastructure)
-    }
 }
 
 /// How a run ended.

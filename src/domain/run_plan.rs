@@ -102,6 +102,40 @@ impl RunPlan {
     }
 }
 
+#[cfg(test)]
+impl RunPlan {
+    /// The plan of a run of `AST-1` by `vega`, for tests: one minute, one CPU, a command.
+    pub(crate) fn sample() -> Self {
+        let parsed = "the sample is legal";
+        Self {
+            version: RUN_PLAN_VERSION,
+            run: "ast-1-x7k2p".parse().expect(parsed),
+            task: "AST-1".parse().expect(parsed),
+            title: "Add an endpoint".into(),
+            agent: "vega".parse().expect(parsed),
+            role: "coder".parse().expect(parsed),
+            repository: "astra/api".parse().expect(parsed),
+            git_base_url: "https://github.com".into(),
+            base: "main".parse().expect(parsed),
+            pull_request: None,
+            author: Author { name: "astra-vega".into(), email: "astra-vega@users.noreply.github.com".into() },
+            runtime: RuntimePlan::Command { command: vec!["true".into()] },
+            credential_names: Vec::new(),
+            limits: Limits {
+                cpu: "1".into(),
+                cpu_millis: 1000,
+                memory: "1Gi".into(),
+                memory_bytes: 1 << 30,
+                time: Duration::from_secs(60),
+                pending: Duration::from_secs(60),
+            },
+            protected_paths: Vec::new(),
+            registry_path: ".astra".into(),
+            registry: RegistryStamp::default(),
+        }
+    }
+}
+
 /// The agent's runtime with the model that the task asks for.
 fn runtime(agent: &Agent, task: &Task, registry: &Registry) -> RuntimePlan {
     let plan = |settings: &ModelSettings| {

@@ -15,9 +15,7 @@ use crate::domain::job::{CancelReason, Claim, JobPhase, JobRef};
 use crate::domain::kubernetes::identity::{JobIdentity, phase_label};
 use crate::domain::kubernetes::{ANNOTATION_CLAIM, LABEL_PHASE};
 use crate::domain::ledger::Ledger;
-use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::pass::Version;
-use crate::domain::registry::RegistryStamp;
 
 /// One expected call and its answer. Status 0: the connection is dropped.
 struct Exchange {
@@ -94,16 +92,7 @@ fn reference() -> JobRef {
 }
 
 fn cluster_job(phase: JobPhase) -> Value {
-    let identity = JobIdentity {
-        run: "ast-1-x7k2p".parse().unwrap(),
-        task: "AST-1".parse().unwrap(),
-        item: ItemId(uuid::Uuid::from_u128(1)),
-        project: ProjectId(uuid::Uuid::from_u128(2)),
-        agent: "vega".parse().unwrap(),
-        role: "coder".parse().unwrap(),
-        attempt: 1,
-        registry: RegistryStamp { ordinal: 1, hash: "sha256:ab".into() },
-    };
+    let identity = JobIdentity::sample();
     let mut labels = identity.job_labels();
     labels.insert(LABEL_PHASE.into(), phase_label(phase).into());
     json!({

@@ -2,7 +2,6 @@
 //! run gets a supervisor process; a run whose processes are gone has failed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -30,7 +29,7 @@ pub struct LocalExecutor {
     /// Where they are, and the directories of runs.
     pub state: StateDirectory,
     /// The registry in use.
-    pub workforce: Arc<Workforce>,
+    pub workforce: Workforce,
     /// Where the registry is; supervisors read it again.
     pub registry: PathBuf,
     /// Where runs fetch from.
@@ -70,14 +69,12 @@ impl LocalExecutor {
         }
         // It may have been killed after its last phase: then the run has its result.
         let result: Option<RunResult> = self.state.run(&run.job.run).read(RESULT)?;
-        let lost = |reason: String| JobFailure { class: FailureClass::Infrastructure, reason };
         let failure = match result {
-            None => {
-                let reason = "its supervisor process is gone: killed, or the machine was restarted";
-                Some(lost(reason.to_owned()))
-            }
-            Some(result) if result.is_retryable() => Some(lost(result.reason)),
-            Some(_) => None,
+            None => Some(JobFailure {
+                class: FailureClass::Infrastructure,
+                reason: "its supervisor process is gone: killed, or the machine was restarted".to_owned(),
+            }),
+            Some(result) => JobFailure::of_result(&result),
         };
         let end = JobEnd { at: Timestamp::now(), failure };
         self.store.finish(&run.job.reference(), supervisor, &end).context("note the end of a lost run")?;

@@ -5,39 +5,21 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::drive::ItemStates;
-use super::{Creation, Items, SecretWrite, Store, StoreError, StoreResult};
+use super::{Creation, SecretWrite, Store, StoreError, StoreResult};
 use crate::adapters::process_identity::ProcessIdentity;
 use crate::domain::job::{Cancel, CancelReason, Claim, ItemState, Job, JobEnd, JobPhase, JobRef};
 use crate::domain::ledger::{LEDGER_VERSION, Ledger};
-use crate::domain::name::{ProjectId, RunId};
-use crate::domain::pass::{ItemRead, LedgerRead, Listing, NewJob, StateTarget, Version};
-use crate::domain::work_item::{ItemRef, StateGroup, WorkItem};
+use crate::domain::name::RunId;
+use crate::domain::pass::{LedgerRead, Listing, NewJob, Version};
 
-/// How long a call waits for another process's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+mod connection;
+mod snapshots;
 
-/// Tables. `uid` is never used twice (AUTOINCREMENT); `pid` and `start_time` name the supervisor.
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS ledger (
-        id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL, document TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE IF NOT EXISTS jobs (
-        uid INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, run TEXT NOT NULL,
-        published INTEGER NOT NULL DEFAULT 0, document TEXT NOT NULL, pid INTEGER, start_time INTEGER,
-        UNIQUE (namespace, run)
-    ) STRICT;
-    CREATE INDEX IF NOT EXISTS unpublished_jobs ON jobs (namespace) WHERE published = 0;
-    CREATE TABLE IF NOT EXISTS items (
-        project TEXT NOT NULL, item TEXT NOT NULL, sequence INTEGER NOT NULL, document TEXT NOT NULL,
-        handled INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (project, item)
-    ) STRICT;";
+use connection::connect;
 
 /// The store.
 #[derive(Debug)]
@@ -145,118 +127,6 @@ impl SqliteStore {
     pub fn all_runs(&self) -> StoreResult<Vec<LocalRun>> {
         select_runs(&self.connection(), "1 = 1", [])
     }
-
-    /// Keeps a work item as an event told it, if it is newer than what is kept. `false`: it is not,
-    /// and a pass has dealt with what is kept. (One that was told twice because a dispatcher died in
-    /// between counts as new.)
-    pub fn store_snapshot(&self, item: &WorkItem) -> StoreResult<bool> {
-        self.transaction(|transaction| {
-            let kept = read_item(transaction, &item.reference())?;
-            if let Some(kept) = kept
-                && kept.updated_at >= item.updated_at
-            {
-                return Ok(kept.updated_at == item.updated_at && !is_handled(transaction, &item.reference())?);
-            }
-            transaction
-                .execute(
-                    "INSERT OR REPLACE INTO items (project, item, sequence, document) VALUES (?1, ?2, ?3, ?4)",
-                    params![
-                        item.project.to_string(),
-                        item.id.to_string(),
-                        item.sequence.cast_signed(),
-                        to_text(item)?
-                    ],
-                )
-                .map_err(failure)?;
-            Ok(true)
-        })
-    }
-
-    /// Whether a pass has dealt with this state of an item, or a newer one is kept.
-    pub fn is_known(&self, item: &WorkItem) -> StoreResult<bool> {
-        let connection = self.connection();
-        Ok(match read_item(&connection, &item.reference())? {
-            Some(kept) if kept.updated_at == item.updated_at => is_handled(&connection, &item.reference())?,
-            Some(kept) => kept.updated_at > item.updated_at,
-            None => false,
-        })
-    }
-
-    /// Notes that a pass has dealt with this snapshot of an item; a newer one is left as it is.
-    pub fn mark_handled(&self, item: &WorkItem) -> StoreResult<()> {
-        self.transaction(|transaction| {
-            let kept = read_item(transaction, &item.reference())?;
-            if kept.is_some_and(|kept| kept.updated_at == item.updated_at) {
-                transaction
-                    .execute(
-                        "UPDATE items SET handled = 1 WHERE project = ?1 AND item = ?2",
-                        params![item.project.to_string(), item.id.to_string()],
-                    )
-                    .map_err(failure)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Snapshots that no pass has dealt with: their dispatchers died on the way.
-    pub fn unhandled_snapshots(&self) -> StoreResult<Vec<WorkItem>> {
-        let connection = self.connection();
-        let mut documents =
-            connection.prepare("SELECT document FROM items WHERE handled = 0").map_err(failure)?;
-        let rows = documents.query_map([], |row| row.get::<_, String>(0)).map_err(failure)?;
-        rows.map(|text| from_text(&text.map_err(failure)?)).collect()
-    }
-
-    /// The newest snapshot of an item.
-    pub fn snapshot(&self, item: &ItemRef) -> StoreResult<Option<WorkItem>> {
-        read_item(&self.connection(), item)
-    }
-
-    /// The newest snapshot of the item with this number in this project.
-    pub fn snapshot_by_number(&self, project: ProjectId, sequence: u64) -> StoreResult<Option<WorkItem>> {
-        let connection = self.connection();
-        let mut documents = connection
-            .prepare("SELECT document FROM items WHERE project = ?1 AND sequence = ?2")
-            .map_err(failure)?;
-        let items = documents
-            .query_map(params![project.to_string(), sequence.cast_signed()], |row| row.get::<_, String>(0))
-            .map_err(failure)?
-            .map(|text| from_text::<WorkItem>(&text.map_err(failure)?));
-        // Two items can have one number only if the project was made anew under the same id.
-        Ok(items.collect::<StoreResult<Vec<_>>>()?.into_iter().max_by_key(|item| item.updated_at))
-    }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    switch_to_wal(&connection)?;
-    // What was answered survives a power cut, too.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    let tables: i64 =
-        connection
-            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'items'", [], |row| row.get(0))?;
-    if tables == 0 {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
-    }
-    Ok(connection)
-}
-
-/// SQLite does not wait for others here, however long the busy timeout is: it would be a deadlock
-/// where two readers want to switch. So we do (<https://www.sqlite.org/wal.html>, "Busy").
-fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let begun = Instant::now();
-    loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                    && begun.elapsed() < BUSY_TIMEOUT =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            done => return done,
-        }
-    }
 }
 
 /// Tells apart what a person can mend, what may pass, and what must stop everything.
@@ -336,64 +206,6 @@ fn write_run(transaction: &Transaction<'_>, run: &LocalRun) -> StoreResult<()> {
         )
         .map_err(failure)?;
     Ok(())
-}
-
-fn is_handled(connection: &Connection, item: &ItemRef) -> StoreResult<bool> {
-    connection
-        .query_row(
-            "SELECT handled FROM items WHERE project = ?1 AND item = ?2",
-            params![item.project.to_string(), item.item.to_string()],
-            |row| row.get(0),
-        )
-        .map_err(failure)
-}
-
-fn read_item(connection: &Connection, item: &ItemRef) -> StoreResult<Option<WorkItem>> {
-    let text = connection
-        .query_row(
-            "SELECT document FROM items WHERE project = ?1 AND item = ?2",
-            params![item.project.to_string(), item.item.to_string()],
-            |row| row.get::<_, String>(0),
-        )
-        .optional()
-        .map_err(failure)?;
-    text.map(|text| from_text(&text)).transpose()
-}
-
-/// Without Plane the snapshot stands for the item: it is moved here, so that an item whose run has
-/// ended is not taken for a new request. A newer event replaces it.
-impl ItemStates for SqliteStore {
-    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
-        let moved = self.transaction(|transaction| {
-            let Some(kept) = read_item(transaction, &item)? else { return Ok(None) };
-            let name = match to {
-                StateTarget::Named(name) => name.clone(),
-                StateTarget::FirstStarted => "Started".to_owned(),
-            };
-            let from = kept.state.clone();
-            let moved = WorkItem { state: name.clone(), group: StateGroup::Started, ..kept };
-            transaction
-                .execute(
-                    "UPDATE items SET document = ?3 WHERE project = ?1 AND item = ?2",
-                    params![item.project.to_string(), item.item.to_string(), to_text(&moved)?],
-                )
-                .map_err(failure)?;
-            Ok(Some((from, name)))
-        })?;
-        let (from, to) = moved.context("no event has told of this work item")?;
-        Ok(ItemState { from, to, written_at: Timestamp::now(), acknowledged: true })
-    }
-}
-
-impl Items for SqliteStore {
-    async fn read(&self, items: &[ItemRef]) -> Vec<ItemRead> {
-        let read = |item| match self.snapshot(item) {
-            Ok(Some(item)) => ItemRead::Found(Box::new(item)),
-            // Nobody told us of it: that says nothing about whether it is wanted.
-            Ok(None) | Err(_) => ItemRead::Unread,
-        };
-        items.iter().map(read).collect()
-    }
 }
 
 impl Store for SqliteStore {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::adapters::local::phase_process::Phase;
+use crate::adapters::store::sqlite::LocalRun;
 use crate::commands::cancel::cancel;
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{CancelReason, Job, JobPhase};
@@ -88,22 +88,23 @@ impl Watch {
             if round % PASS_EVERY == PASS_EVERY - 1 {
                 local.pass(Vec::new(), None).await?;
             }
-            if let Some(next) = replacement(local, &self.run).await? {
+            let mut known = local.executor.store.run(&self.run).map_err(store_error)?;
+            if let Some(next) = replacement(local, known.as_ref()).await? {
                 self.say(&format!("{} was lost and is tried again as {next}", self.run));
+                known = local.executor.store.run(&next).map_err(store_error)?;
                 self.run = next;
                 self.said = None;
             }
-            self.show(step(local, &self.run));
-            self.expect_supervisor(local)?;
-            if is_over(local, &self.run).await? {
+            self.show(local.step(&self.run));
+            self.expect_supervisor(known.as_ref())?;
+            if is_over(local, &self.run, known.as_ref()).await? {
                 return Ok(Waited::Ended(Box::new(local.ending(&self.run)?)));
             }
         }
     }
 
     /// Gives up on a run that nobody begins: supervisors are started again and again, and end at once.
-    fn expect_supervisor(&mut self, local: &Local) -> anyhow::Result<()> {
-        let known = local.executor.store.run(&self.run).map_err(store_error)?;
+    fn expect_supervisor(&mut self, known: Option<&LocalRun>) -> anyhow::Result<()> {
         let is_idle = known.is_some_and(|known| {
             known.job.phase == JobPhase::Released && known.job.end.is_none() && known.supervisor.is_none()
         });
@@ -148,25 +149,21 @@ impl Watch {
 }
 
 /// The attempt that took a run's place, whoever's pass made it.
-async fn replacement(local: &Local, run: &RunId) -> anyhow::Result<Option<RunId>> {
-    let Some(job) = local.job(run)?.filter(is_replaced) else { return Ok(None) };
+async fn replacement(local: &Local, known: Option<&LocalRun>) -> anyhow::Result<Option<RunId>> {
+    let Some(job) = known.map(|known| &known.job).filter(|job| is_replaced(job)) else { return Ok(None) };
     let entries = local.ledger().await?.entries;
-    Ok(entries.into_iter().find(|entry| entry.item == job.item && entry.run != *run).map(|entry| entry.run))
+    let next = entries.into_iter().find(|entry| entry.item == job.item && entry.run != job.run);
+    Ok(next.map(|entry| entry.run))
 }
 
 fn is_replaced(job: &Job) -> bool {
     job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced)
 }
 
-fn step(local: &Local, run: &RunId) -> Option<&'static str> {
-    let directory = local.executor.state.run(run);
-    Phase::ALL.iter().rev().map(|phase| phase.name()).find(|name| directory.path(name).is_dir())
-}
-
 /// Published; or without a Job, and not one that waits out its back-off.
-async fn is_over(local: &Local, run: &RunId) -> anyhow::Result<bool> {
-    Ok(match local.job(run)? {
-        Some(job) => job.phase == JobPhase::Published,
+async fn is_over(local: &Local, run: &RunId, known: Option<&LocalRun>) -> anyhow::Result<bool> {
+    Ok(match known {
+        Some(known) => known.job.phase == JobPhase::Published,
         None => !local.ledger().await?.entries.iter().any(|entry| entry.run == *run),
     })
 }

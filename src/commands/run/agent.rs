@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::guard_credentials;
+use super::{bind_to_supervisor, guard_credentials};
 use crate::adapters::confinement::{self, Level};
-use crate::adapters::local::phase_process::SUPERVISOR_VARIABLE;
 use crate::adapters::run_directory::{
     AGENT_HOME, AGENT_OUTPUT, AGENT_REPORT, AGENT_TMP, AGENT_TRANSCRIPT, RunDirectory, SYSTEM_PROMPT, TASK,
 };
@@ -265,14 +264,9 @@ fn find_program(name: &str, path: &OsString, workspace: &Path) -> Option<PathBuf
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let supervisor = std::env::var(SUPERVISOR_VARIABLE).ok();
-    if supervisor.is_some() {
-        set_parent_process_death_signal(Some(Signal::TERM)).context("end with the supervisor")?;
-    }
-    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    let is_lost = supervisor.is_some() && supervisor != parent;
+    let is_supervised = bind_to_supervisor(Signal::TERM)?;
     Ok(async move {
-        if !is_lost {
+        if is_supervised {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}

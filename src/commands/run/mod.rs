@@ -4,6 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
+#[cfg(target_os = "linux")]
+use rustix::process::set_parent_process_death_signal;
+use rustix::process::{Signal, getppid};
 use secrecy::SecretString;
 use tokio::time::Instant;
 
@@ -41,14 +44,18 @@ fn guard_credentials() {
 /// Ends this phase with the supervisor that it was started by: a run that counts as lost must not
 /// push anything later. Does nothing in a pod.
 fn end_with_supervisor() -> anyhow::Result<()> {
-    let Ok(supervisor) = std::env::var(SUPERVISOR_VARIABLE) else { return Ok(()) };
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .context("end with the supervisor")?;
-    // It may have been killed before that took effect.
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    anyhow::ensure!(parent == Some(supervisor), "the supervisor of this phase is gone");
+    anyhow::ensure!(bind_to_supervisor(Signal::KILL)?, "the supervisor of this phase is gone");
     Ok(())
+}
+
+/// Has this phase signalled when the supervisor that it was started by ends. `false`: it has ended
+/// already, before that took effect. In a pod there is none.
+fn bind_to_supervisor(signal: Signal) -> anyhow::Result<bool> {
+    let Ok(supervisor) = std::env::var(SUPERVISOR_VARIABLE) else { return Ok(true) };
+    #[cfg(target_os = "linux")]
+    set_parent_process_death_signal(Some(signal)).context("end with the supervisor")?;
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    Ok(parent == Some(supervisor))
 }
 
 /// When a phase that may take so long has to be done.

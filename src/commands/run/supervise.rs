@@ -12,7 +12,7 @@ use super::guard_credentials;
 use crate::adapters::git::TOKEN_VARIABLE;
 use crate::adapters::local::phase_process::{Phase, PhaseProcess};
 use crate::adapters::process_identity::ProcessIdentity;
-use crate::adapters::run_directory::{DELIVER_SECRETS, PREPARE_REPORT, RunDirectory};
+use crate::adapters::run_directory::{DELIVER_SECRETS, PREPARE_REPORT, RESULT, RunDirectory};
 use crate::cli::RunSuperviseArgs;
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{JobEnd, JobFailure, JobRef};
@@ -113,20 +113,13 @@ async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow
             return Ok(Some(cancelled()));
         }
     }
-    Ok(directory
-        .read::<RunResult>(crate::adapters::run_directory::RESULT)?
-        .map_or_else(|| Some(no_report(Phase::Deliver)), |result| retryable(&result)))
+    let result: Option<RunResult> = directory.read(RESULT)?;
+    Ok(result.map_or_else(|| Some(no_report(Phase::Deliver)), |result| JobFailure::of_result(&result)))
 }
 
 fn is_prepared(directory: &RunDirectory) -> anyhow::Result<bool> {
     let report: Option<PrepareReport> = directory.read(PREPARE_REPORT)?;
     Ok(report.is_some_and(|report| report.failure.is_none()))
-}
-
-/// What the machine or a service is to blame for is tried again; everything else is a result.
-fn retryable(result: &RunResult) -> Option<JobFailure> {
-    let class = result.class.filter(|_| result.is_retryable())?;
-    Some(JobFailure { class, reason: result.reason.clone() })
 }
 
 fn no_report(phase: Phase) -> JobFailure {

@@ -6,9 +6,8 @@ use std::process::Command;
 
 use crate::adapters::run_directory::{AGENT_OUTPUT, AGENT_REPORT, PLAN, RunDirectory};
 use crate::domain::phase::{AgentEnding, AgentReport};
-use crate::domain::registry::{Limits, RegistryStamp};
 use crate::domain::result::{FailureClass, Tokens};
-use crate::domain::run_plan::{Author, RUN_PLAN_VERSION, RunPlan, RuntimePlan};
+use crate::domain::run_plan::RunPlan;
 
 /// A remote and a run, in a temporary directory.
 pub(crate) struct World {
@@ -112,30 +111,9 @@ impl World {
 
 fn plan(git_base_url: &str) -> RunPlan {
     RunPlan {
-        version: RUN_PLAN_VERSION,
-        run: "ast-1-x7k2p".parse().unwrap(),
-        task: "AST-1".parse().unwrap(),
-        title: "Add an endpoint".into(),
-        agent: "vega".parse().unwrap(),
-        role: "coder".parse().unwrap(),
-        repository: "astra/api".parse().unwrap(),
         git_base_url: git_base_url.into(),
-        base: "main".parse().unwrap(),
-        pull_request: None,
-        author: Author { name: "astra-vega".into(), email: "astra-vega@users.noreply.github.com".into() },
-        runtime: RuntimePlan::Command { command: vec!["true".into()] },
-        credential_names: Vec::new(),
-        limits: Limits {
-            cpu: "1".into(),
-            cpu_millis: 1000,
-            memory: "1Gi".into(),
-            memory_bytes: 1 << 30,
-            time: std::time::Duration::from_secs(60),
-            pending: std::time::Duration::from_secs(60),
-        },
         protected_paths: vec!["migrations/**".into()],
-        registry_path: ".astra".into(),
-        registry: RegistryStamp::default(),
+        ..RunPlan::sample()
     }
 }
 

@@ -1,36 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::registry::{Limits, RegistryStamp};
-use crate::domain::run_plan::{Author, RUN_PLAN_VERSION, RuntimePlan};
 use crate::domain::secret_scan::SecretPrints;
 
 fn plan() -> RunPlan {
     RunPlan {
-        version: RUN_PLAN_VERSION,
-        run: "ast-1-x7k2p".parse().unwrap(),
-        task: "AST-1".parse().unwrap(),
-        title: "Title".into(),
-        agent: "vega".parse().unwrap(),
-        role: "coder".parse().unwrap(),
-        repository: "astra/api".parse().unwrap(),
-        git_base_url: "https://github.com".into(),
-        base: "main".parse().unwrap(),
-        pull_request: None,
-        author: Author { name: "v".into(), email: "v@x".into() },
-        runtime: RuntimePlan::Command { command: vec![] },
-        credential_names: vec![],
-        limits: Limits {
-            cpu: "1".into(),
-            cpu_millis: 1,
-            memory: "1".into(),
-            memory_bytes: 1,
-            time: std::time::Duration::from_secs(1),
-            pending: std::time::Duration::from_secs(1),
-        },
         protected_paths: vec!["migrations/**".into(), "/infra/prod/".into(), "*.lock".into()],
         registry_path: "./.astra/".into(),
-        registry: RegistryStamp::default(),
+        ..RunPlan::sample()
     }
 }
 

@@ -196,19 +196,32 @@ fn wrong(name: &str) -> String {
 }
 
 #[cfg(test)]
+impl JobIdentity {
+    /// The first attempt at `AST-1` by `vega`, for tests.
+    pub(crate) fn sample() -> Self {
+        let parsed = "the sample is legal";
+        Self {
+            run: "ast-1-x7k2p".parse().expect(parsed),
+            task: "AST-1".parse().expect(parsed),
+            item: ItemId(uuid::Uuid::from_u128(1)),
+            project: ProjectId(uuid::Uuid::from_u128(2)),
+            agent: "vega".parse().expect(parsed),
+            role: "coder".parse().expect(parsed),
+            attempt: 1,
+            registry: RegistryStamp { ordinal: 1, hash: "sha256:ab".into() },
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn identity() -> JobIdentity {
         JobIdentity {
-            run: "ast-1-x7k2p".parse().unwrap(),
-            task: "AST-1".parse().unwrap(),
-            item: ItemId(uuid::Uuid::from_u128(1)),
-            project: ProjectId(uuid::Uuid::from_u128(2)),
-            agent: "vega".parse().unwrap(),
-            role: "coder".parse().unwrap(),
             attempt: 2,
             registry: RegistryStamp { ordinal: 1_760_000_000, hash: "sha256:ab".into() },
+            ..JobIdentity::sample()
         }
     }
 

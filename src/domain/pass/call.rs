@@ -215,6 +215,37 @@ pub enum StateTarget {
     FirstStarted,
 }
 
+#[cfg(test)]
+impl NewJob {
+    /// A job of the task `AST-1` for the agent `vega`, for tests.
+    pub(crate) fn sample(run: &str) -> Self {
+        let parsed = "the sample is legal";
+        let task = Task {
+            key: "AST-1".parse().expect(parsed),
+            item: ItemId(uuid::Uuid::from_u128(1)),
+            project: crate::domain::name::ProjectId(uuid::Uuid::from_u128(2)),
+            title: String::new(),
+            description: String::new(),
+            role: "coder".parse().expect(parsed),
+            priority: crate::domain::work_item::Priority::None,
+            repository: "astra/api".parse().expect(parsed),
+            base: "main".parse().expect(parsed),
+            pull_request: None,
+            wishes: crate::domain::task::SkillWishes::default(),
+            model: None,
+            assignees: Vec::new(),
+        };
+        Self {
+            run: run.parse().expect(parsed),
+            task: Arc::new(task),
+            agent: "vega".parse().expect(parsed),
+            namespace: "agent-vega".to_owned(),
+            attempt: 1,
+            registry: RegistryStamp::default(),
+        }
+    }
+}
+
 impl NewJob {
     /// The Job as it is right after its creation: suspended, with the UID that the store gave it.
     pub fn queued(&self, uid: String, created_at: Timestamp) -> Job {

@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -6,8 +5,6 @@ use crate::adapters::store::memory::MemoryStore;
 use crate::domain::job::{Claim, JobEnd, JobPhase, JobRef};
 use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::pass::{Moves, NewJob, Subject, Timing};
-use crate::domain::registry::RegistryStamp;
-use crate::domain::task::{SkillWishes, Task};
 use crate::domain::work_item::{Priority, StateGroup, WorkItem};
 
 /// Plane and the place of publications: counts what reaches it.
@@ -63,29 +60,7 @@ fn item() -> WorkItem {
 async fn released() -> (MemoryStore, Subject) {
     let store = MemoryStore::default();
     store.put_item(item());
-    let task = Task {
-        key: "AST-1".parse().unwrap(),
-        item: item().id,
-        project: item().project,
-        title: String::new(),
-        description: String::new(),
-        role: "coder".parse().unwrap(),
-        priority: Priority::None,
-        repository: "astra/api".parse().unwrap(),
-        base: "main".parse().unwrap(),
-        pull_request: None,
-        wishes: SkillWishes::default(),
-        model: None,
-        assignees: Vec::new(),
-    };
-    let new = NewJob {
-        run: "ast-1-x7k2p".parse().unwrap(),
-        task: Arc::new(task),
-        agent: "vega".parse().unwrap(),
-        namespace: "agent-vega".to_owned(),
-        attempt: 1,
-        registry: RegistryStamp::default(),
-    };
+    let new = NewJob::sample("ast-1-x7k2p");
     let Creation::Created(uid) = store.create_job(&new).await.unwrap() else { panic!("not created") };
     let job = JobRef { namespace: new.namespace, run: new.run, uid };
     assert!(store.release(&job).await.unwrap());

@@ -1,42 +1,14 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::domain::name::ItemId;
-use crate::domain::registry::RegistryStamp;
+use crate::adapters::store::Items;
+use crate::domain::name::{ItemId, ProjectId};
+use crate::domain::pass::ItemRead;
 use crate::domain::result::FailureClass;
-use crate::domain::task::{SkillWishes, Task};
-use crate::domain::work_item::{Priority, StateGroup};
+use crate::domain::work_item::{Priority, StateGroup, WorkItem};
 
 fn open() -> (tempfile::TempDir, SqliteStore) {
     let home = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&home.path().join("store.sqlite3")).unwrap();
     (home, store)
-}
-
-fn new_job(run: &str) -> NewJob {
-    let task = Task {
-        key: "AST-1".parse().unwrap(),
-        item: ItemId(uuid::Uuid::from_u128(1)),
-        project: ProjectId(uuid::Uuid::from_u128(2)),
-        title: String::new(),
-        description: String::new(),
-        role: "coder".parse().unwrap(),
-        priority: Priority::None,
-        repository: "astra/api".parse().unwrap(),
-        base: "main".parse().unwrap(),
-        pull_request: None,
-        wishes: SkillWishes::default(),
-        model: None,
-        assignees: Vec::new(),
-    };
-    NewJob {
-        run: run.parse().unwrap(),
-        task: Arc::new(task),
-        agent: "vega".parse().unwrap(),
-        namespace: "agent-vega".to_owned(),
-        attempt: 1,
-        registry: RegistryStamp::default(),
-    }
 }
 
 fn item(updated_at: &str) -> WorkItem {
@@ -60,7 +32,7 @@ fn item(updated_at: &str) -> WorkItem {
 const OTHER: ProcessIdentity = ProcessIdentity { pid: 1, start_time: 1 };
 
 async fn released(store: &SqliteStore) -> JobRef {
-    let new = new_job("ast-1-x7k2p");
+    let new = NewJob::sample("ast-1-x7k2p");
     let Creation::Created(uid) = store.create_job(&new).await.unwrap() else { panic!("not created") };
     let job = JobRef { namespace: new.namespace.clone(), run: new.run.clone(), uid };
     assert!(store.release(&job).await.unwrap());

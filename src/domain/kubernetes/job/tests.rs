@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::domain::kubernetes::pod::Step;
 use crate::domain::registry::{RegistryStamp, RuntimeKind};
-use crate::domain::run_plan::{Author, ModelPlan, RUN_PLAN_VERSION, RuntimePlan};
+use crate::domain::run_plan::{ModelPlan, RuntimePlan};
 
 fn limits() -> Limits {
     Limits {
@@ -18,17 +18,6 @@ fn limits() -> Limits {
 
 fn plan() -> RunPlan {
     RunPlan {
-        version: RUN_PLAN_VERSION,
-        run: "ast-1-x7k2p".parse().unwrap(),
-        task: "AST-1".parse().unwrap(),
-        title: "Add an endpoint".into(),
-        agent: "vega".parse().unwrap(),
-        role: "coder".parse().unwrap(),
-        repository: "astra/api".parse().unwrap(),
-        git_base_url: "https://github.com".into(),
-        base: "main".parse().unwrap(),
-        pull_request: None,
-        author: Author { name: "astra-vega".into(), email: "astra-vega@users.noreply.github.com".into() },
         runtime: RuntimePlan::ClaudeCode(ModelPlan {
             model: "claude-sonnet-5".into(),
             max_turns: Some(80),
@@ -37,9 +26,8 @@ fn plan() -> RunPlan {
         }),
         credential_names: vec!["ANTHROPIC_API_KEY".into()],
         limits: limits(),
-        protected_paths: vec![],
-        registry_path: ".astra".into(),
         registry: RegistryStamp { ordinal: 1_760_000_000, hash: "sha256:ab".into() },
+        ..RunPlan::sample()
     }
 }
 

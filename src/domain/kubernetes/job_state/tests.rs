@@ -7,8 +7,6 @@ use k8s_openapi::api::core::v1::Event;
 use super::*;
 use crate::domain::kubernetes::diagnosis::diagnose;
 use crate::domain::kubernetes::{ANNOTATION_CANCEL, LABEL_PHASE};
-use crate::domain::name::{ItemId, ProjectId};
-use crate::domain::registry::RegistryStamp;
 use crate::domain::result::RESULT_VERSION;
 
 /// `kubectl get events -o json` calls its list `List`.
@@ -37,16 +35,7 @@ fn recorded<T: serde::de::DeserializeOwned>(file: &str) -> T {
 
 /// Makes a recorded Job one of ours.
 fn ours(mut job: ClusterJob) -> ClusterJob {
-    let identity = JobIdentity {
-        run: "ast-1-x7k2p".parse().unwrap(),
-        task: "AST-1".parse().unwrap(),
-        item: ItemId(uuid::Uuid::from_u128(1)),
-        project: ProjectId(uuid::Uuid::from_u128(2)),
-        agent: "vega".parse().unwrap(),
-        role: "coder".parse().unwrap(),
-        attempt: 1,
-        registry: RegistryStamp { ordinal: 1, hash: "sha256:ab".into() },
-    };
+    let identity = JobIdentity::sample();
     job.metadata.name = Some(identity.run.to_string());
     job.metadata.labels = Some(identity.job_labels());
     job.metadata.labels.as_mut().unwrap().insert(LABEL_PHASE.into(), "released".into());

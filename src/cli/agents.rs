@@ -1,0 +1,134 @@
+//! The commands of `agents` and their options.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{FormatArgs, RegistryArgs, StateArgs, TaskArgs};
+use crate::domain::name::{AgentName, Role};
+
+/// The commands of `agents`.
+#[derive(Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// Report every fault of the registry, with place and cure
+    Check(AgentsCheckArgs),
+    /// List the workforce
+    List(AgentsListArgs),
+    /// Write the files of a new agent; it starts inactive
+    New(AgentsNewArgs),
+    /// Print the exact prompts of a run
+    Prompt(AgentsPromptArgs),
+    /// Print the JSON Schema of a registry file
+    Schema(AgentsSchemaArgs),
+    /// Print the manifests that the cluster needs, for `kubectl apply -f -`
+    Provision(AgentsProvisionArgs),
+    /// Check that the cluster is as the registry says, and keeps apart what it must
+    Doctor(AgentsDoctorArgs),
+}
+
+/// The form of `agents check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people, with excerpts
+    Text,
+    /// For scripts; versioned
+    Json,
+    /// GitHub annotations
+    Github,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+}
+
+/// Options of `agents check`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsCheckArgs {
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Form of what goes to stdout [default: github in GitHub Actions, text elsewhere]
+    #[arg(long, env = "ASTRA_FORMAT", value_name = "FORMAT")]
+    pub format: Option<CheckFormat>,
+}
+
+/// Options of `agents list`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsListArgs {
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Options of `agents new`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsNewArgs {
+    /// The new agent's name
+    pub name: AgentName,
+    /// What it is employed for [default: the first role of astra.yaml]
+    #[arg(long, env = "ASTRA_ROLE", value_name = "ROLE")]
+    pub role: Option<Role>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Options of `agents prompt`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsPromptArgs {
+    /// The agent
+    pub name: AgentName,
+    /// Whose task: without one, only the system prompt is printed.
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+}
+
+/// The files that have a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// astra.yaml
+    Astra,
+    /// agents/NAME.yaml
+    Agent,
+}
+
+/// Options of `agents schema`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsSchemaArgs {
+    /// Which file
+    #[arg(default_value = "agent")]
+    pub of: SchemaOf,
+}
+
+/// Options of `agents provision`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsProvisionArgs {
+    /// Only this agent's namespace [default: the system namespace and all agents]
+    #[arg(long, env = "ASTRA_AGENT", value_name = "NAME")]
+    pub agent: Option<AgentName>,
+    /// Public addresses or CIDRs of the API server, which agents must not reach; several with commas
+    #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
+    pub api_server: Vec<String>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Options of `agents doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentsDoctorArgs {
+    /// What `agents provision` was given as --api-server
+    #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
+    pub api_server: Vec<String>,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
