@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 
 use crate::cli::{Format, StatusArgs};
-use crate::commands::local::Local;
+use crate::commands::local::{Local, store_error};
 use crate::domain::escape;
 use crate::domain::status::{KnownRun, StatusReport, report};
 use crate::error::Exit;
@@ -18,8 +18,8 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let local = Local::open(&args.registry, &args.state, None)?;
     let mut shown = String::new();
     loop {
-        // A run whose process is gone is shown as what it is.
-        // Looking must be possible on a full disk, too.
+        // A run whose process is gone is shown as what it is. Looking must be possible on a full
+        // disk, too.
         if let Err(error) = local.executor.reconcile() {
             log::warn!("{error}");
         }
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
 pub(super) async fn gather(local: &Local) -> anyhow::Result<StatusReport> {
     let ledger = local.ledger().await?;
     let mut runs = Vec::new();
-    for known in local.executor.store.all_runs()? {
+    for known in local.executor.store.all_runs().map_err(store_error)? {
         let result = local.result(&known.job.run)?;
         let step = local.step(&known.job.run).map(str::to_owned);
         runs.push(KnownRun { job: known.job, result, step });

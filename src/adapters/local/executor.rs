@@ -111,7 +111,7 @@ impl LocalExecutor {
     }
 }
 
-/// A run's directory could not be written.
+/// Something of a run could not be written.
 fn unwritten(error: &anyhow::Error) -> StoreError {
     let text = format!("{error:#}");
     match error.downcast_ref() {
@@ -167,7 +167,7 @@ impl Store for LocalExecutor {
     async fn release(&self, job: &JobRef) -> StoreResult<bool> {
         let released = self.store.release(job).await?;
         if released {
-            self.start(&job.run).map_err(|error| StoreError::Unavailable(format!("{error:#}")))?;
+            self.start(&job.run).map_err(|error| unwritten(&error))?;
         }
         Ok(released)
     }
