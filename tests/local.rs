@@ -268,3 +268,26 @@ fn what_an_agent_does_wrong_is_told() {
         assert!(site.run(&["logs", run]).status.success());
     }
 }
+
+#[test]
+fn an_event_of_another_workspace_starts_and_cancels_nothing() {
+    let site = Site::new(SLEEP, 1);
+    let event = site.event(7, 1, &json!({}));
+    let dispatched =
+        site.json(&["dispatch", "--event", &event, "--detach", "--executor", "local", "--format", "json"]);
+    let text = std::fs::read_to_string(site.path(&event)).unwrap();
+    let stranger = "11111111-2222-4333-8444-555555555555";
+    let mut elsewhere: Value = serde_json::from_str(&text).unwrap();
+    elsewhere["workspace_id"] = json!(stranger);
+    for action in ["created", "deleted"] {
+        elsewhere["action"] = json!(action);
+        site.write("elsewhere.json", &elsewhere.to_string());
+        for command in ["explain", "dispatch"] {
+            let report = site.json(&[command, "--event", "elsewhere.json", "--format", "json"]);
+            assert_eq!(report["outcome"], "ignored", "{report:#}");
+            assert!(report["reason"].as_str().unwrap().contains(stranger), "{report:#}");
+        }
+    }
+    assert_eq!(runs_in(&site.status(), "running"), 1, "the run of our own workspace goes on");
+    assert!(site.run(&["cancel", dispatched["run"].as_str().unwrap()]).status.success());
+}

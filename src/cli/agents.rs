@@ -64,7 +64,7 @@ pub struct AgentsListArgs {
 pub struct AgentsNewArgs {
     /// The new agent's name
     pub name: AgentName,
-    /// What it is employed for [default: the first role of astra.yaml]
+    /// What it is employed for [default: the first by name of the roles in astra.yaml]
     #[arg(long, env = "ASTRA_ROLE", value_name = "ROLE")]
     pub role: Option<Role>,
     /// Which registry.

@@ -83,8 +83,10 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
 
 /// An event of something else is ignored. A work item that is gone takes its run with it.
 async fn without_item(local: &Local, delivery: &Delivery) -> anyhow::Result<DecisionReport> {
-    let Subject::Gone(item) = &delivery.subject else {
-        return Ok(DecisionReport::not_a_work_item(delivery, local.registry()));
+    let elsewhere = delivery.other_workspace(local.registry().plane.workspace_id).is_some();
+    let item = match &delivery.subject {
+        Subject::Gone(item) if !elsewhere => item,
+        _ => return Ok(DecisionReport::not_a_work_item(delivery, local.registry())),
     };
     let live = local.ledger().await?.entries.into_iter().find(|entry| entry.item == *item);
     let verdict = match live {

@@ -17,7 +17,7 @@ pub(super) enum Meant {
     Told { item: WorkItem, delivery: Box<Delivery> },
     /// A work item that a person asks for, as an event told it before.
     ByHand { item: WorkItem },
-    /// The event is not about a work item that exists.
+    /// The event is not about a work item that exists, or it comes from another workspace.
     NoItem { delivery: Box<Delivery> },
 }
 
@@ -46,10 +46,15 @@ pub(super) async fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Mean
     match event {
         Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local).await? }),
         Event::Delivered(delivery) => Ok(match delivery.item() {
+            _ if is_from_elsewhere(&delivery, local.registry()) => Meant::NoItem { delivery },
             Some(item) => Meant::Told { item: item.clone(), delivery },
             None => Meant::NoItem { delivery },
         }),
     }
+}
+
+fn is_from_elsewhere(delivery: &Delivery, registry: &Registry) -> bool {
+    delivery.other_workspace(registry.plane.workspace_id).is_some()
 }
 
 /// The item with this key: as it is in Plane now, or as events told it.

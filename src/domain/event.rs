@@ -99,6 +99,11 @@ impl Delivery {
             Subject::Gone(_) | Subject::Other => None,
         }
     }
+
+    /// The event's workspace, if it is known to be another one than ours.
+    pub fn other_workspace(&self, ours: Option<Uuid>) -> Option<Uuid> {
+        self.workspace.filter(|workspace| ours.is_some_and(|ours| ours != *workspace))
+    }
 }
 
 /// Reads a work item as Plane's REST API gives it, with labels, state and assignees expanded.

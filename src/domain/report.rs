@@ -231,9 +231,12 @@ impl DecisionReport {
         }
     }
 
-    /// Rule 1 of the order: the event is not about a work item.
+    /// Rule 1 of the order: the event is not about a work item, or not about one of ours.
     pub fn not_a_work_item(event: &Delivery, registry: &Registry) -> Self {
-        let reason = IgnoredBecause::NotAWorkItem { kind: event.kind.clone() };
+        let reason = match event.other_workspace(registry.plane.workspace_id) {
+            Some(id) => IgnoredBecause::OtherWorkspace { id },
+            None => IgnoredBecause::NotAWorkItem { kind: event.kind.clone() },
+        };
         Self::new(&Verdict::Ignored { reason }, Some(event), None, registry)
     }
 }

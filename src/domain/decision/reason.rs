@@ -41,6 +41,11 @@ pub enum IgnoredBecause {
         /// What it is about, e.g. `project`.
         kind: String,
     },
+    /// The event comes from another workspace than `plane.workspace_id` of `astra.yaml`.
+    OtherWorkspace {
+        /// The event's workspace.
+        id: uuid::Uuid,
+    },
     /// Nobody wants it to be worked on.
     Unwanted(Unwanted),
     /// Somebody is at work on it already, and it was not us.
@@ -59,6 +64,9 @@ impl fmt::Display for IgnoredBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAWorkItem { kind } => write!(f, "a {kind:?} event is not about a work item"),
+            Self::OtherWorkspace { id } => {
+                write!(f, "it comes from the workspace {id}, which is not plane.workspace_id of astra.yaml")
+            }
             Self::Unwanted(unwanted) => unwanted.fmt(f),
             Self::State { name } => write!(f, "its state {name:?} says that work on it has begun elsewhere"),
             Self::Stale { run: None } => f.write_str("this state of the work item is known already"),
