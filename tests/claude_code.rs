@@ -356,3 +356,25 @@ fn the_same_repository_takes_over_a_cli_without_our_flags() {
     assert!(!stolen.is_empty() && stolen[0].body.to_string().contains("PLANTED-INSTRUCTIONS"));
     assert_eq!(stolen[0].headers["x-planted"], "1");
 }
+
+/// The README's first command with `--runtime claude-code`: the recorded task, done by the real CLI.
+#[test]
+#[ignore = "needs the Claude Code CLI"]
+fn the_demo_is_done_by_the_real_cli() {
+    let temporary = tempfile::tempdir().expect("directory");
+    let api = ModelApi::start([bash("echo '# --dry-run' >> importer.sh"), Answer::Text("Done.")]);
+    let path = path();
+    let output = Command::new(env!("CARGO_BIN_EXE_astra-dispatch"))
+        .env_clear()
+        .envs([("PATH", path.as_str()), ("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &api.url)])
+        .env("TMPDIR", temporary.path())
+        .args(["demo", "--runtime", "claude-code"])
+        .output()
+        .expect("demo");
+    let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{shown}\n{said}");
+    assert!(shown.contains("published: changed") && shown.contains("the real Claude Code CLI"), "{shown}");
+    assert!(!shown.contains(KEY) && !said.contains(KEY), "the key is nowhere");
+    let requests = api.requests();
+    assert!(requests.iter().any(|request| request.system().contains("Vega")), "the agent's own prompt");
+}

@@ -4,6 +4,8 @@
 
 #[path = "support/plane_fake.rs"]
 mod plane_fake;
+#[path = "support/site.rs"]
+mod site;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use astra_dispatch::domain::request_budget::Importance;
 use astra_dispatch::domain::work_item::{ItemRef, StateGroup};
 use plane_fake::{Fault, KEY, PlaneFake, Project, World};
 use serde_json::{Value, json};
+use site::Site;
 
 const PROJECT: &str = "30b3e760-81ab-4c95-a0fe-f21adc376851";
 const ITEM: &str = "0991cb3a-9c94-46c4-91ca-f0afff605496";
@@ -334,12 +337,7 @@ async fn prompt(fake: &PlaneFake, key: &str, arguments: &[&str]) -> (Option<i32>
 
 #[tokio::test]
 async fn a_task_is_read_from_plane_by_its_key_and_an_event_is_only_a_hint() {
-    let mut world = recorded_world();
-    let rows = world.projects.get_mut(PROJECT).unwrap();
-    let coder = rows.labels.iter().find(|label| label["name"] == "agent:coder").unwrap()["id"].clone();
-    rows.items[0]["labels"] = json!([coder]);
-    rows.items[0]["name"] = json!("Renamed in Plane");
-    let fake = PlaneFake::start(world).await;
+    let fake = PlaneFake::start(wanted_world()).await;
     let event = ["--event", "fixtures/events/10-issue-created-label-agent-coder.json"];
     for arguments in [["--task", "AST-2"], event] {
         let (code, out, err) = prompt(&fake, KEY, &arguments).await;
@@ -358,6 +356,38 @@ async fn a_task_is_read_from_plane_by_its_key_and_an_event_is_only_a_hint() {
     fake.world(|world| world.faults = vec![broken; 3]);
     let (code, _, err) = prompt(&fake, KEY, &["--task", "AST-2"]).await;
     assert_eq!(code, Some(75), "{err}");
+}
+
+/// The recorded world, whose first item now asks for a coder and has another title.
+fn wanted_world() -> World {
+    let mut world = recorded_world();
+    let rows = world.projects.get_mut(PROJECT).unwrap();
+    let coder = rows.labels.iter().find(|label| label["name"] == "agent:coder").unwrap()["id"].clone();
+    rows.items[0]["labels"] = json!([coder]);
+    rows.items[0]["name"] = json!("Renamed in Plane");
+    world
+}
+
+#[tokio::test]
+async fn a_task_dispatched_by_key_is_as_it_is_in_plane() {
+    let fake = PlaneFake::start(wanted_world()).await;
+    let site = Site::new("echo more >> README.md", 1);
+    let dispatch = async |task: &str| {
+        let arguments = ["dispatch", "--task", task, "--executor", "local", "--format", "json"];
+        let mut program = tokio::process::Command::from(site.command(&arguments));
+        program.envs([("PLANE_API_KEY", KEY), ("PLANE_BASE_URL", &fake.url)]);
+        program.output().await.unwrap()
+    };
+    let output = dispatch("AST-2").await;
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["result"]["outcome"], "changed", "{report:#}");
+    let branch = report["result"]["branch"].as_str().unwrap();
+    let subject = site.git(&["--git-dir", "git/astra/api.git", "log", "-1", "--format=%s", branch]);
+    assert_eq!(subject, "AST-2: Renamed in Plane");
+    let output = dispatch("AST-99").await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = site::text(&output.stderr);
+    assert!(said.contains("there is no AST-99 in Plane"), "{said}");
 }
 
 #[tokio::test]

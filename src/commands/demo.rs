@@ -36,6 +36,9 @@ const REPOSITORY: &[(&str, &str)] = embedded!("demo/repository": "README.md", "i
 const EVENT: &str = include_str!("../../fixtures/events/10-issue-created-label-agent-coder.json");
 /// What stands in for a model.
 const SCRIPT: &str = include_str!("../../fixtures/demo/agent.sh");
+/// What the Claude Code CLI needs, and where it reaches its model if not at Anthropic's.
+const KEY: &str = "ANTHROPIC_API_KEY";
+const ADDRESS: &str = "ANTHROPIC_BASE_URL";
 /// How long making the sample repository may take.
 const SET_UP: Duration = Duration::from_secs(30);
 
@@ -69,7 +72,7 @@ pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 
 /// A model costs money and needs a key: better said before anything is made.
 fn check_runtime(runtime: DemoRuntime) -> anyhow::Result<()> {
-    let has_key = std::env::var_os("ANTHROPIC_API_KEY").is_some_and(|key| !key.is_empty());
+    let has_key = std::env::var_os(KEY).is_some_and(|key| !key.is_empty());
     if runtime == DemoRuntime::ClaudeCode && !has_key {
         return Err(UserError::usage(
             "the Claude Code CLI needs a key",
@@ -96,6 +99,7 @@ impl Place {
             let is_agent = path.starts_with("agents/");
             let text = match runtime {
                 DemoRuntime::Script if is_agent => scripted(text)?,
+                DemoRuntime::ClaudeCode if is_agent => with_model_address(text),
                 _ => (*text).to_owned(),
             };
             write(&root.join(".astra"), path, &text)?;
@@ -133,8 +137,17 @@ fn scripted(agent: &str) -> anyhow::Result<String> {
     let (before, rest) = agent.split_once("runtime:\n").context("the sample's agent has a runtime")?;
     let (_, after) = rest.split_once("prompt:\n").context("the sample's agent has prompts")?;
     let command = serde_json::to_string(&["sh", "-c", SCRIPT]).context("write the command")?;
-    let after = after.replace("env: [ANTHROPIC_API_KEY]", "env: []");
+    let after = after.replace(&format!("env: [{KEY}]"), "env: []");
     Ok(format!("{before}runtime:\n  kind: command\n  command: {command}\nprompt:\n{after}"))
+}
+
+/// An agent of the sample that reaches its model where the caller does, e.g. through a gateway.
+fn with_model_address(agent: &str) -> String {
+    let variables = format!("env: [{KEY}, {ADDRESS}]");
+    match std::env::var_os(ADDRESS) {
+        Some(address) if !address.is_empty() => agent.replace(&format!("env: [{KEY}]"), &variables),
+        _ => agent.to_owned(),
+    }
 }
 
 /// A bare repository with one commit, where GitHub would be: `git/astra/api.git`.
