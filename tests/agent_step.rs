@@ -10,6 +10,7 @@ use agent_run::{AgentRun, eventually, is_alive};
 use astra_dispatch::adapters::confinement::{self, Level};
 use astra_dispatch::domain::phase::AgentEnding::{Cancelled, Done, Failed, TimedOut};
 use astra_dispatch::domain::result::FailureClass;
+use serde_json::json;
 
 #[test]
 fn a_program_gets_its_places_and_its_credentials_and_nothing_else() {
@@ -65,6 +66,20 @@ fn what_is_missing_is_said_before_anything_starts() {
         "{}",
         ended.report.reason
     );
+}
+
+#[test]
+fn an_agent_is_not_started_where_the_clone_failed() {
+    let run = AgentRun::script("echo started > $RUN_OUTPUT_DIR/summary.md");
+    let failure = json!({"class": "task", "reason": "There is no branch main."});
+    run.write(
+        "prepare/report.json",
+        &json!({"base_commit": "", "seconds": 1.0, "failure": failure}).to_string(),
+    );
+    let ended = run.carry_out(&[]);
+    assert_eq!((ended.report.ending, ended.report.class), (Failed, Some(FailureClass::Task)));
+    assert_eq!(ended.report.reason, "The agent was not started: There is no branch main.");
+    assert!(!run.path("agent/output/summary.md").exists());
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl SqliteStore {
                 _ => StoreError::Unavailable(format!("open {}: {error}", path.display())),
             }
         })?;
-        Ok(Self { connection: Mutex::new(connect(path).map_err(failure)?) })
+        Ok(Self { connection: Mutex::new(connect(path)?) })
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

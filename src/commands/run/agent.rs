@@ -16,13 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{bind_to_supervisor, guard_credentials};
 use crate::adapters::confinement::{self, Level};
 use crate::adapters::run_directory::{
-    AGENT_HOME, AGENT_OUTPUT, AGENT_REPORT, AGENT_TMP, AGENT_TRANSCRIPT, RunDirectory, SYSTEM_PROMPT, TASK,
+    AGENT_HOME, AGENT_OUTPUT, AGENT_REPORT, AGENT_TMP, AGENT_TRANSCRIPT, PREPARE_REPORT, RunDirectory,
+    SYSTEM_PROMPT, TASK,
 };
 use crate::adapters::supervised_process::{Area, Limits, Supervised};
 use crate::adapters::transcript::Transcript;
 use crate::cli::RunAgentArgs;
 use crate::domain::mask::Mask;
-use crate::domain::phase::AgentReport;
+use crate::domain::phase::{AgentReport, PrepareReport};
 use crate::domain::result::FailureClass;
 use crate::domain::run_plan::RunPlan;
 use crate::domain::runtime::lines::Lines;
@@ -67,6 +68,9 @@ async fn carry_out(
     contained: bool,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<AgentReport> {
+    if let Some(report) = without_workspace(directory)? {
+        return Ok(report);
+    }
     let places = places(directory)?;
     let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
     let (system, task) = (read(&places.system_prompt)?, read(&places.task)?);
@@ -232,6 +236,15 @@ fn missing_credentials(plan: &RunPlan, credentials: &[(String, String)]) -> Opti
         );
         not_started(FailureClass::Credentials, reason)
     })
+}
+
+/// A pod goes on to this step whatever became of the clone: a model must not be paid for an empty
+/// directory.
+fn without_workspace(directory: &RunDirectory) -> anyhow::Result<Option<AgentReport>> {
+    let prepared: Option<PrepareReport> = directory.read(PREPARE_REPORT)?;
+    let failure = prepared.and_then(|report| report.failure);
+    Ok(failure
+        .map(|failure| not_started(failure.class, format!("The agent was not started: {}", failure.reason))))
 }
 
 /// Another attempt would not find it either: image or machine have to change, so it is the class `task`.

@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
+use super::failure;
+use crate::adapters::store::{StoreError, StoreResult};
+
 /// How long a call waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The one version of the tables that this program reads and writes (`PRAGMA user_version`).
+const SCHEMA_VERSION: i64 = 1;
 /// Tables. `uid` is never used twice (AUTOINCREMENT); `pid` and `start_time` name the supervisor.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS ledger (
@@ -25,19 +30,33 @@ const SCHEMA: &str = "
     ) STRICT;";
 
 /// Opens it for many processes at once.
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> StoreResult<Connection> {
+    let connection = configured(path).map_err(failure)?;
+    match schema_version(&connection).map_err(failure)? {
+        SCHEMA_VERSION => Ok(connection),
+        0 => {
+            let make = format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+            connection.execute_batch(&make).map_err(failure)?;
+            Ok(connection)
+        }
+        other => Err(StoreError::BrokenLedger(format!(
+            "{} has tables of version {other}, and this program knows version {SCHEMA_VERSION}",
+            path.display()
+        ))),
+    }
+}
+
+fn configured(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     switch_to_wal(&connection)?;
     // What was answered survives a power cut, too.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    let tables: i64 =
-        connection
-            .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'items'", [], |row| row.get(0))?;
-    if tables == 0 {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
-    }
     Ok(connection)
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// SQLite does not wait for others here, however long the busy timeout is: it would be a deadlock

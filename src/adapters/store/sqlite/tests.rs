@@ -39,6 +39,18 @@ async fn released(store: &SqliteStore) -> JobRef {
     job
 }
 
+#[test]
+fn tables_of_another_version_are_left_alone() {
+    let (home, _) = open();
+    let path = home.path().join("store.sqlite3");
+    let other = Connection::open(&path).unwrap();
+    other.pragma_update(None, "user_version", 2).unwrap();
+    let Err(StoreError::BrokenLedger(why)) = SqliteStore::open(&path) else { panic!("opened") };
+    assert!(why.contains("tables of version 2") && why.contains("knows version 1"), "{why}");
+    let version: i64 = other.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+}
+
 #[tokio::test]
 async fn one_supervisor_takes_a_run_over_and_only_it_ends_the_run() {
     let (_home, store) = open();
