@@ -10,6 +10,7 @@ use crate::domain::name::{RunId, TaskKey};
 
 mod agents;
 mod run;
+mod vault;
 
 pub use agents::{
     AgentsCheckArgs, AgentsCommand, AgentsDoctorArgs, AgentsListArgs, AgentsNewArgs, AgentsPromptArgs,
@@ -17,6 +18,9 @@ pub use agents::{
 };
 pub use run::{
     RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunSuperviseArgs,
+};
+pub use vault::{
+    RecipientArgs, RecipientsCommand, VaultCommand, VaultKeyArgs, VaultListArgs, VaultMergeArgs,
 };
 
 /// Turns a labelled task in Plane into a reviewed pull request made by an AI agent in isolation.
@@ -71,6 +75,13 @@ pub enum Command {
     /// Check, list and make agents
     #[command(subcommand)]
     Agents(AgentsCommand),
+    /// Keep the agents' credentials, encrypted beside the registry
+    ///
+    /// The vault is the file vault.age of the registry, which the program `age` opens too. Who holds one
+    /// of its identities reads all agents' values. ASTRA_VAULT_IDENTITY is the path of your identity's
+    /// file, or the identity itself; `age-keygen -o FILE` makes one.
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// The phases of a run (called by the executors, not by people)
     #[command(subcommand)]
     Run(RunCommand),

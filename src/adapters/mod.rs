@@ -15,4 +15,5 @@ pub mod store;
 pub mod supervised_process;
 pub mod tls;
 pub mod transcript;
+pub mod vault_file;
 pub mod work_tree;

@@ -10,6 +10,7 @@ mod logs;
 mod meant;
 mod publish;
 mod status;
+mod vault;
 
 use clap::CommandFactory;
 
@@ -30,6 +31,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Logs(args) => logs::run(&args).await,
         Command::Publish(args) => publish::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::Vault(command) => vault::run(&command),
         Command::Run(RunCommand::Supervise(args)) => run::supervise::run(&args).await,
         Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,
         Command::Run(RunCommand::Confine(args)) => run::confine::run(&args),

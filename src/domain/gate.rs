@@ -94,7 +94,7 @@ impl Gate {
     pub fn new(plan: &RunPlan, scanners: Vec<Scanner>) -> Result<Self, globset::Error> {
         let registry = plan.registry_path.trim_start_matches("./").trim_matches('/');
         let registry: Vec<String> = if registry.is_empty() || registry == "." {
-            ["astra.yaml", "vault.age", "agents", "prompts"].map(str::to_owned).to_vec()
+            ["astra.yaml", "vault.age", "vault.recipients", "agents", "prompts"].map(str::to_owned).to_vec()
         } else {
             vec![globset::escape(registry)]
         };

@@ -33,5 +33,6 @@ pub mod runtime;
 pub mod secret_scan;
 pub mod status;
 pub mod task;
+pub mod vault;
 pub mod words;
 pub mod work_item;

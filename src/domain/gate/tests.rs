@@ -92,7 +92,7 @@ fn protected_paths_are_protected_however_they_are_written() {
 #[test]
 fn a_registry_at_the_root_is_protected_too() {
     let gate = Gate::new(&RunPlan { registry_path: ".".into(), ..plan() }, vec![]).unwrap();
-    for path in ["astra.yaml", "agents/vega.yaml", "prompts/x.md", "vault.age"] {
+    for path in ["astra.yaml", "agents/vega.yaml", "prompts/x.md", "vault.age", "vault.recipients"] {
         assert_eq!(gate.check_changes(&[added(path)])[0].rule, rule::PROTECTED_PATH);
     }
     assert_eq!(gate.check_changes(&[added("src/agents/x.rs")]), []);

@@ -202,7 +202,7 @@ impl<'a> Findings<'a> {
 }
 
 /// What cures a word that is not among `known`: the nearest of them, else the list of all.
-pub(super) fn suggestion<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+pub(crate) fn suggestion<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     match nearest(wrong, known.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),

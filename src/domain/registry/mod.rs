@@ -21,6 +21,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use fault::suggestion;
 pub use fault::{Fault, Place, Rule, Severity};
 pub use forms::repository_glob;
 pub use parse::{Content, Parsed, SourceFile, Sources, parse};
