@@ -234,6 +234,24 @@ fn a_wrong_identity_or_a_damaged_vault_is_said_and_left_alone() {
 }
 
 #[test]
+fn agents_check_knows_what_the_vault_lacks_if_it_can_be_opened() {
+    let site = Site::new();
+    site.set("vega", "ANTHROPIC_API_KEY", "canary-4f9a-one");
+    let (stranger, _) = key_pair();
+    for (identity, lacked, other) in [
+        (&site.identity, 4, "the vault has no ANTHROPIC_API_KEY for lyra"),
+        (&stranger, 0, "your identity does not open the vault"),
+        (&String::new(), 0, ""),
+    ] {
+        let mut command = site.command(&["agents", "check", "--format", "text"]);
+        let output = finish(command.env("ASTRA_VAULT_IDENTITY", identity).spawn().unwrap());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains(other), "{text}");
+        assert_eq!(text.matches("the vault has no").count(), lacked, "{text}");
+    }
+}
+
+#[test]
 fn recipients_come_and_go() {
     let site = Site::new();
     site.set("vega", "ANTHROPIC_API_KEY", "canary-4f9a-one");

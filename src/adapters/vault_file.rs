@@ -4,6 +4,7 @@
 //! opens the file and Git shows no binary. A writer holds a lock on the registry's directory (a lock
 //! file would make the registry differ from its commit) and renames a finished file into place.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -38,13 +39,24 @@ impl std::fmt::Debug for Identities {
     }
 }
 
+/// [`IDENTITY_VARIABLE`] for a child in another directory: a path in it is made absolute.
+pub fn identity_for_child() -> Option<OsString> {
+    let value = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())?;
+    if is_inline(&value) { Some(value) } else { std::path::absolute(value).ok().map(PathBuf::into_os_string) }
+}
+
+/// Whether this is a key, and no path of one.
+fn is_inline(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.to_lowercase().contains(KEY_START))
+}
+
 impl Identities {
     /// Reads [`IDENTITY_VARIABLE`]; `None` where it is not set.
     pub fn from_environment() -> Result<Option<Self>, UserError> {
         let Some(value) = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        let inline = value.to_str().filter(|text| text.to_lowercase().contains(KEY_START));
+        let inline = value.to_str().filter(|_| is_inline(&value));
         let text = match inline {
             Some(text) => SecretString::from(text),
             None => {

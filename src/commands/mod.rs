@@ -2,6 +2,7 @@
 
 mod agents;
 mod cancel;
+mod credentials;
 mod demo;
 mod dispatch;
 mod explain;

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::name::AgentName;
-use super::registry::{Agent, suggestion};
+use super::registry::{Agent, Fault, Registry, Rule, Severity, Status, suggestion};
 use crate::error::UserError;
 
 mod merge;
@@ -162,6 +162,25 @@ pub fn check_key(agent: &Agent, key: &str) -> Result<(), UserError> {
         format!("{remedy}; or add it to `credentials.env` there first"),
     )
     .at("KEY"))
+}
+
+/// Which agents that take tasks lack which of their keys.
+pub fn missing(vault: &Vault, registry: &Registry) -> Vec<Fault> {
+    let active = registry.agents.values().filter(|agent| agent.status == Status::Active);
+    let lacked = active.flat_map(|agent| {
+        let keys = agent.credentials.env.iter();
+        keys.filter(|key| vault.get(&agent.name, key).is_none()).map(move |key| (&agent.name, key))
+    });
+    lacked
+        .map(|(agent, key)| Fault {
+            file: format!("agents/{agent}.yaml"),
+            place: None,
+            severity: Severity::Warning,
+            rule: Rule::MissingCredential,
+            cause: format!("the vault has no {key} for {agent}"),
+            cure: format!("set it with `astra-dispatch vault set {agent} {key}`"),
+        })
+        .collect()
 }
 
 /// How long ago something was set, for people: the largest unit only.

@@ -6,19 +6,26 @@ use std::path::{Path, PathBuf};
 use super::fault_report::{self, Checked};
 use super::sarif;
 use crate::adapters::registry_files;
+use crate::adapters::vault_file::VAULT;
 use crate::cli::{AgentsCheckArgs, CheckFormat};
-use crate::domain::registry::parse;
-use crate::error::Exit;
+use crate::commands::credentials::Held;
+use crate::domain::registry::{Fault, Registry, Rule, Severity, parse};
+use crate::domain::vault;
+use crate::error::{Exit, UserError};
 use crate::output;
 
 pub(super) fn run(args: &AgentsCheckArgs) -> anyhow::Result<Exit> {
     let sources = registry_files::read(&args.registry.registry)?;
     let outcome = parse(&sources);
     let (registry, faults) = match &outcome {
-        Ok(parsed) => (Some(&parsed.registry), &parsed.warnings),
-        Err(faults) => (None, faults),
+        Ok(parsed) => {
+            let lacked = lacking(&args.registry.registry, &parsed.registry)?;
+            (Some(&parsed.registry), [parsed.warnings.clone(), lacked].concat())
+        }
+        Err(faults) => (None, faults.clone()),
     };
-    let checked = Checked { directory: &shown(&args.registry.registry), sources: &sources, registry, faults };
+    let directory = shown(&args.registry.registry);
+    let checked = Checked { directory: &directory, sources: &sources, registry, faults: &faults };
     match args.format.unwrap_or_else(default_format) {
         CheckFormat::Text => output::result(&fault_report::text(&checked, may_colour()))?,
         CheckFormat::Json => output::json(&fault_report::json(&checked))?,
@@ -26,6 +33,25 @@ pub(super) fn run(args: &AgentsCheckArgs) -> anyhow::Result<Exit> {
         CheckFormat::Github => output::result(&fault_report::github(&checked))?,
     }
     Ok(if registry.is_some() { Exit::Handled } else { Exit::Usage })
+}
+
+/// What the vault lacks, where it is there and can be opened.
+fn lacking(directory: &Path, registry: &Registry) -> anyhow::Result<Vec<Fault>> {
+    match Held::open(directory) {
+        Ok(Held::Open(vault)) => Ok(vault::missing(&vault, registry)),
+        Ok(Held::Absent | Held::Locked) => Ok(Vec::new()),
+        // A fault among others: the registry itself can be checked all the same.
+        Err(error) => error.downcast::<UserError>().map(|error| {
+            vec![Fault {
+                file: VAULT.to_owned(),
+                place: None,
+                severity: Severity::Warning,
+                rule: Rule::MissingCredential,
+                cause: error.cause,
+                cure: error.remedy,
+            }]
+        }),
+    }
 }
 
 fn default_format() -> CheckFormat {

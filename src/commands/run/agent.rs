@@ -231,7 +231,7 @@ fn missing_credentials(plan: &RunPlan, credentials: &[(String, String)]) -> Opti
     let missing: Vec<&str> = plan.credential_names.iter().filter(is_missing).map(String::as_str).collect();
     (!missing.is_empty()).then(|| {
         let reason = format!(
-            "The agent's credential is not there: set {} in the environment when you dispatch.",
+            "The agent's credential is not there: set {} in its vault, or on this machine in the environment.",
             missing.join(", ")
         );
         not_started(FailureClass::Credentials, reason)

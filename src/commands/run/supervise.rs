@@ -14,13 +14,15 @@ use crate::adapters::local::phase_process::{Phase, PhaseProcess};
 use crate::adapters::process_identity::ProcessIdentity;
 use crate::adapters::run_directory::{DELIVER_SECRETS, PREPARE_REPORT, RESULT, RunDirectory};
 use crate::cli::RunSuperviseArgs;
+use crate::commands::credentials::{Held, Sourced, find, remedy};
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{JobEnd, JobFailure, JobRef};
 use crate::domain::phase::PrepareReport;
 use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::RunPlan;
 use crate::domain::secret_scan::SecretPrints;
-use crate::error::Exit;
+use crate::domain::vault::GIT_TOKEN;
+use crate::error::{Exit, UserError};
 use crate::output;
 
 /// How often the supervisor looks whether its run was cancelled.
@@ -35,8 +37,6 @@ const FOR_EVERY_PHASE: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FI
 const GIT_NETWORK: [&str; 4] = ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"];
 /// What is waited for may be over much sooner: another supervisor's claim, as a rule at once.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// The variable that the caller's token for Git is in.
-const CALLER_TOKEN: &str = "GITHUB_TOKEN";
 
 pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
     guard_credentials();
@@ -83,7 +83,10 @@ async fn carry_out(local: &Local, job: &JobRef, directory: &RunDirectory) -> Job
 
 async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow::Result<Option<JobFailure>> {
     let plan = directory.plan()?;
-    let credentials = Credentials::of_caller(&plan);
+    let credentials = match Held::open(&local.executor.registry) {
+        Ok(held) => Credentials::of(&plan, &held),
+        Err(error) => return Ok(Some(no_credentials(&error))),
+    };
     directory.write(DELIVER_SECRETS, &credentials.prints())?;
     for phase in Phase::ALL {
         if matches!(phase, Phase::Agent | Phase::Collect) && !is_prepared(directory)? {
@@ -129,6 +132,15 @@ fn no_report(phase: Phase) -> JobFailure {
     }
 }
 
+/// A vault that does not open: its owner has to act, and another attempt would not help.
+fn no_credentials(error: &anyhow::Error) -> JobFailure {
+    let remedy = error.downcast_ref::<UserError>().map(|error| format!("; {}", error.remedy));
+    JobFailure {
+        class: FailureClass::Credentials,
+        reason: format!("{error:#}{}", remedy.unwrap_or_default()),
+    }
+}
+
 fn cancelled() -> JobFailure {
     JobFailure { class: FailureClass::Cancelled, reason: "it was cancelled".to_owned() }
 }
@@ -138,29 +150,41 @@ fn is_cancelled(local: &Local, job: &JobRef) -> anyhow::Result<bool> {
     Ok(known.is_none_or(|known| known.uid != job.uid || known.cancel.is_some()))
 }
 
-/// The caller's own credentials: locally there is no other source. Values are in this process's
-/// environment and in that of the one phase that may have them, never in arguments or files.
+/// The agent's credentials. Values are in this process's memory and in the environment of the one
+/// phase that may have them, never in arguments or files; what opens the vault is in no phase.
 struct Credentials {
-    agent: Vec<(String, String)>,
-    git_token: Option<String>,
+    agent: Vec<(String, Sourced)>,
+    git_token: Option<Sourced>,
 }
 
 impl Credentials {
-    fn of_caller(plan: &RunPlan) -> Self {
-        let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    /// From the vault, else from the caller's environment.
+    fn of(plan: &RunPlan, held: &Held) -> Self {
         let mut agent = Vec::new();
         for name in &plan.credential_names {
-            let Some(found) = value(name) else { continue };
-            output::say(&format!("{}: {name} comes from your environment", plan.run));
-            agent.push((name.clone(), found));
+            match find(held, &plan.agent, name) {
+                Some(found) => {
+                    output::say(&format!("{}: {name} comes from {}", plan.run, found.source));
+                    agent.push((name.clone(), found));
+                }
+                None => output::say(&format!(
+                    "{}: {name} is not there; {}",
+                    plan.run,
+                    remedy(held, &plan.agent, name)
+                )),
+            }
         }
-        let git_token = value(CALLER_TOKEN).filter(|_| !plan.git_base_url.starts_with("file:"));
+        let needs_token = !plan.git_base_url.starts_with("file:");
+        let git_token = needs_token.then(|| find(held, &plan.agent, GIT_TOKEN)).flatten();
+        if let Some(found) = &git_token {
+            output::say(&format!("{}: {GIT_TOKEN} comes from {}", plan.run, found.source));
+        }
         Self { agent, git_token }
     }
 
     fn prints(&self) -> SecretPrints {
-        let named = self.agent.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let token = self.git_token.as_deref().map(|value| (CALLER_TOKEN, value));
+        let named = self.agent.iter().map(|(name, found)| (name.as_str(), found.expose()));
+        let token = self.git_token.iter().map(|found| (GIT_TOKEN, found.expose()));
         SecretPrints::new(rand::random(), named.chain(token))
     }
 
@@ -170,14 +194,15 @@ impl Credentials {
         variables.extend(FOR_EVERY_PHASE.iter().filter_map(of_caller));
         match phase {
             Phase::Agent => {
-                let own = self.agent.iter().map(|(name, value)| (name.clone(), OsString::from(value)));
+                let own =
+                    self.agent.iter().map(|(name, found)| (name.clone(), OsString::from(found.expose())));
                 variables.extend(own);
             }
             Phase::Prepare | Phase::Deliver => {
                 // Not for the agent: a proxy's address may hold a password.
                 variables.extend(GIT_NETWORK.iter().filter_map(of_caller));
                 if let Some(token) = &self.git_token {
-                    variables.insert(TOKEN_VARIABLE.to_owned(), token.into());
+                    variables.insert(TOKEN_VARIABLE.to_owned(), token.expose().into());
                 }
             }
             Phase::Collect => {}
@@ -197,9 +222,10 @@ mod tests {
 
     #[test]
     fn each_phase_gets_its_own_credentials_and_no_others() {
+        let found = |value: &str| Sourced { value: value.to_owned().into(), source: "the vault" };
         let credentials = Credentials {
-            agent: vec![("ANTHROPIC_API_KEY".to_owned(), "model-key-value".to_owned())],
-            git_token: Some("git-token-value".to_owned()),
+            agent: vec![("ANTHROPIC_API_KEY".to_owned(), found("model-key-value"))],
+            git_token: Some(found("git-token-value")),
         };
         let holds = |phase: Phase, value: &str| {
             credentials.variables(phase).values().any(|held| held.to_string_lossy().contains(value))

@@ -78,6 +78,8 @@ pub enum Rule {
     VaultPath,
     /// Variables that an agent step may get.
     ForbiddenVariable,
+    /// Credentials are in the vault.
+    MissingCredential,
     /// Images are pinned by digest.
     UnpinnedImage,
     /// Nothing lies about unused.
@@ -119,6 +121,9 @@ impl Rule {
             Self::PathEscapes => ("path-escapes", "Paths stay inside the registry"),
             Self::VaultPath => ("vault-path", "An agent reads its own credentials only"),
             Self::ForbiddenVariable => ("forbidden-variable", "Variables that an agent step may get"),
+            Self::MissingCredential => {
+                ("missing-credential", "The vault holds what agents that take tasks are to get")
+            }
             Self::UnpinnedImage => ("unpinned-image", "Images are pinned by digest"),
             Self::Unused => ("unused", "Nothing lies about unused"),
         }

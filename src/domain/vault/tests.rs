@@ -172,3 +172,17 @@ fn a_key_is_one_that_the_agents_file_lists() {
         assert!(!error.remedy.contains("s3cret"), "{key}");
     }
 }
+
+#[test]
+fn an_agent_that_takes_tasks_needs_its_keys() {
+    let mut registry = crate::domain::registry::sample();
+    registry.agents.retain(|agent, _| ["lyra", "rigel", "vega"].contains(&agent.as_str()));
+    registry.agents.get_mut(&name("rigel")).unwrap().status = Status::Standby;
+    let faults = missing(&vault(&["vega ANTHROPIC_API_KEY=x@1", "lyra GITHUB_TOKEN=x@1"]), &registry);
+    let shown: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["agents/lyra.yaml: the vault has no ANTHROPIC_API_KEY for lyra; \
+          set it with `astra-dispatch vault set lyra ANTHROPIC_API_KEY`"]
+    );
+}
