@@ -12,27 +12,22 @@ use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::local::phase_process::Phase;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, RunDirectory, SUBJECT};
-use crate::adapters::store::drive::{Deliver, drive, drive_publication};
+use crate::adapters::store::drive::Deliver;
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Store, StoreError};
 use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
+use crate::commands::passes::World;
 use crate::domain::job::{Job, JobFailure};
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::RunId;
-use crate::domain::pass::{
-    Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StateTarget,
-    Subject as RunSubject, Timing,
-};
+use crate::domain::pass::{Hint, PassReport, Timing};
 use crate::domain::publish::{self, Ending, Subject};
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::Surroundings;
 use crate::error::UserError;
 
-/// A pass that has more to do is repeated at once, but not for ever: the next event or the end of
-/// a run goes on from there.
-const MOST_PASSES: u32 = 20;
 /// Where Git remotes are unless somebody says otherwise.
 const GITHUB: &str = "https://github.com";
 
@@ -87,73 +82,23 @@ impl Local {
         self.executor.workforce.registry()
     }
 
-    /// Runs the pass, publishes what has ended, and goes on until nothing is left to do. The report
-    /// is that of the first pass; what later ones did besides is added to it.
+    /// Runs the pass, publishes what has ended, and goes on until nothing is left to do.
     pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
-        let mut report = self.pass_once(hints, stop).await?;
-        let mut again = self.publish_all(&report.publishable, &mut report.problems).await? || report.again;
-        for _ in 1..MOST_PASSES {
-            if !again {
-                break;
-            }
-            let next = self.pass_once(Vec::new(), None).await?;
-            again = self.publish_all(&next.publishable, &mut report.problems).await? || next.again;
-            report.outcomes.extend(next.outcomes);
-            report.released.extend(next.released);
-            report.problems.extend(next.problems);
-            report.wake_at = next.wake_at;
-        }
-        Ok(report)
+        self.world().pass(hints, stop).await
     }
 
-    async fn pass_once(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
-        self.executor.reconcile().map_err(store_error)?;
-        let input = PassInput {
+    fn world(&self) -> World<'_, LocalExecutor, SqliteStore, Offline<'_>> {
+        World {
             workforce: &self.executor.workforce,
-            timing: Timing::default(),
-            hints,
-            stop,
-            seed: rand::random(),
-        };
-        match drive(Pass::new(input), &self.executor, &self.executor.store).await.map_err(store_error)? {
-            PassEnd::Complete(report) => Ok(*report),
-            PassEnd::LedgerBroken(why) => Err(store_error(StoreError::BrokenLedger(why)).into()),
-            PassEnd::Unfinished(why) => {
-                Err(UserError::retry(why, "try again; nothing was lost").at("the local store").into())
-            }
+            store: &self.executor,
+            items: &self.executor.store,
+            deliver: Offline(self),
+            moves: true,
+            // Nobody but this machine moves a snapshot: no late write has to be waited for.
+            timing: Timing { claim_margin: Duration::ZERO, ..Timing::default() },
+            before: LocalExecutor::reconcile,
+            remedy: store_error,
         }
-    }
-
-    /// Publishes runs that have ended. `true`: at least one was.
-    async fn publish_all(&self, runs: &[RunSubject], problems: &mut Vec<String>) -> anyhow::Result<bool> {
-        let mut published = false;
-        for run in runs {
-            match self.publish(run.clone()).await? {
-                PublicationEnd::Published => published = true,
-                PublicationEnd::Stopped(why) => {
-                    problems.push(format!("run {} is not published yet: {why}", run.job.run));
-                }
-                PublicationEnd::Over
-                | PublicationEnd::Unfinished
-                | PublicationEnd::TooEarly(_)
-                | PublicationEnd::Taken { .. } => {}
-            }
-        }
-        Ok(published)
-    }
-
-    /// Publishes one run: writes what would be told the world into its directory.
-    pub(crate) async fn publish(&self, run: RunSubject) -> anyhow::Result<PublicationEnd> {
-        let holder = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let named = self.registry().states.started.clone().map(StateTarget::Named);
-        let moves = Moves { outcome: None, started: named.unwrap_or(StateTarget::FirstStarted) };
-        // Nobody but this machine moves a snapshot: no late write has to be waited for.
-        let timing = Timing { claim_margin: Duration::ZERO, ..Timing::default() };
-        let publication = Publication::new(run, holder, Some(moves), timing);
-        let store = &self.executor.store;
-        drive_publication(publication, &self.executor, store, store, &Offline(self))
-            .await
-            .map_err(|error| store_error(error).into())
     }
 
     /// What a run brought, if it got that far.

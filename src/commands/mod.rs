@@ -9,6 +9,7 @@ mod explain;
 mod local;
 mod logs;
 mod meant;
+mod passes;
 mod publish;
 mod status;
 mod vault;
