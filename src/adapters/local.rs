@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::Context;
 
 use crate::adapters::run_directory::{RunDirectory, make_directory};
-use crate::adapters::vault_file::{IDENTITY_VARIABLE, identity_for_child};
+use crate::adapters::vault_file::paths_for_child;
 use crate::domain::name::RunId;
 
 pub mod executor;
@@ -104,7 +104,7 @@ pub fn start_supervisor(
         .arg(registry)
         .args(["--git-base-url", git_base_url])
         .current_dir(state.root())
-        .envs(identity_for_child().map(|identity| (IDENTITY_VARIABLE, identity)))
+        .envs(paths_for_child())
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)

@@ -16,4 +16,5 @@ pub mod supervised_process;
 pub mod tls;
 pub mod transcript;
 pub mod vault_file;
+pub mod vault_server;
 pub mod work_tree;

@@ -16,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::registry_files::LARGEST_FILE;
+use super::vault_server::CA_VARIABLE;
 use crate::domain::vault::{Unreadable, Vault, decode, encode, not_admitted, recipient_lines};
 use crate::error::UserError;
 
@@ -39,10 +40,13 @@ impl std::fmt::Debug for Identities {
     }
 }
 
-/// [`IDENTITY_VARIABLE`] for a child in another directory: a path in it is made absolute.
-pub fn identity_for_child() -> Option<OsString> {
-    let value = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())?;
-    if is_inline(&value) { Some(value) } else { std::path::absolute(value).ok().map(PathBuf::into_os_string) }
+/// [`IDENTITY_VARIABLE`] and [`CA_VARIABLE`] for a child in another directory: paths in them are made
+/// absolute.
+pub fn paths_for_child() -> impl Iterator<Item = (&'static str, OsString)> {
+    [IDENTITY_VARIABLE, CA_VARIABLE].into_iter().filter_map(|name| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty() && !is_inline(value))?;
+        Some((name, std::path::absolute(value).ok()?.into_os_string()))
+    })
 }
 
 /// Whether this is a key, and no path of one.

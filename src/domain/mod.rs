@@ -34,5 +34,6 @@ pub mod secret_scan;
 pub mod status;
 pub mod task;
 pub mod vault;
+pub mod vault_answer;
 pub mod words;
 pub mod work_item;

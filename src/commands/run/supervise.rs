@@ -83,7 +83,13 @@ async fn carry_out(local: &Local, job: &JobRef, directory: &RunDirectory) -> Job
 
 async fn phases(local: &Local, job: &JobRef, directory: &RunDirectory) -> anyhow::Result<Option<JobFailure>> {
     let plan = directory.plan()?;
-    let credentials = match Held::open(&local.executor.registry) {
+    let Some(agent) = local.registry().agents.get(&plan.agent) else {
+        return Ok(Some(JobFailure {
+            class: FailureClass::Task,
+            reason: format!("the registry has no agent {} any more", plan.agent),
+        }));
+    };
+    let credentials = match Held::of_agent(&local.executor.registry, agent).await {
         Ok(held) => Credentials::of(&plan, &held),
         Err(error) => return Ok(Some(no_credentials(&error))),
     };
@@ -132,11 +138,14 @@ fn no_report(phase: Phase) -> JobFailure {
     }
 }
 
-/// A vault that does not open: its owner has to act, and another attempt would not help.
+/// A vault that does not open: its owner has to act, and another attempt would not help, unless it
+/// only did not answer.
 fn no_credentials(error: &anyhow::Error) -> JobFailure {
-    let remedy = error.downcast_ref::<UserError>().map(|error| format!("; {}", error.remedy));
+    let known = error.downcast_ref::<UserError>();
+    let remedy = known.map(|error| format!("; {}", error.remedy));
+    let is_passing = known.is_some_and(|error| error.exit == Exit::Retry);
     JobFailure {
-        class: FailureClass::Credentials,
+        class: if is_passing { FailureClass::Infrastructure } else { FailureClass::Credentials },
         reason: format!("{error:#}{}", remedy.unwrap_or_default()),
     }
 }
