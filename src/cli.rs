@@ -14,7 +14,7 @@ mod vault;
 
 pub use agents::{
     AgentsCheckArgs, AgentsCommand, AgentsDoctorArgs, AgentsListArgs, AgentsNewArgs, AgentsPromptArgs,
-    AgentsProvisionArgs, AgentsSchemaArgs, CheckFormat, SchemaOf,
+    AgentsProvisionArgs, AgentsSchemaArgs, CheckFormat, SchemaOf, VaultRoleArgs,
 };
 pub use run::{
     RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunSuperviseArgs,

@@ -17,6 +17,7 @@ use site::{Site, text};
 
 const KEY: &str = "canary-server-5d2f";
 const TOKEN: &str = "root-5d2f-root-5d2f";
+const WORKFLOW: &str = "octo/app/.github/workflows/dispatch.yml@refs/heads/main";
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// A server with one agent's secrets and a role for the workflow `dispatch.yml` on `main`.
@@ -84,24 +85,40 @@ impl Server {
             assert!(done.status.success(), "{}", text(&done.stderr));
         }
         let public = std::fs::read_to_string(self.home.path().join("public.pem")).unwrap();
-        let role = json!({
-            "role_type": "jwt", "user_claim": "sub", "bound_audiences": [self.address],
-            "bound_claims": {"ref": "refs/heads/main", "repository_id": "123456"},
-            "token_policies": ["astra-agent-vega"], "token_ttl": "5m",
-        });
-        let policy = "path \"astra/data/agents/vega\" { capabilities = [\"read\"] }";
         let secrets = json!({"data": {"MODEL_KEY": KEY, "NOT_LISTED": "canary-server-other"}});
         for (method, path, body) in [
             ("POST", "sys/mounts/astra", json!({"type": "kv", "options": {"version": "2"}})),
             ("POST", "astra/data/agents/vega", secrets),
-            ("PUT", "sys/policies/acl/astra-agent-vega", json!({"policy": policy})),
             ("POST", "sys/auth/jwt", json!({"type": "jwt"})),
             ("POST", "auth/jwt/config", json!({"jwt_validation_pubkeys": [public], "bound_issuer": ISSUER})),
-            ("POST", "auth/jwt/role/astra-vega", role),
         ] {
             let (status, answer) = self.call(method, path, body).await;
             assert!(status < 300, "{path}: {status} {answer}");
         }
+        self.provision();
+    }
+
+    /// Policy and role as `agents provision --vault` prints them, run by `sh`.
+    fn provision(&self) {
+        let program = std::path::PathBuf::from(std::env::var("ASTRA_TEST_VAULT").unwrap());
+        let printed = site("astra/agents/vega")
+            .command(&["agents", "provision", "--vault", "--agent", "vega", "--repository-id", "123456"])
+            .args(["--workflow-ref", WORKFLOW, "--environment", "agents"])
+            .env("VAULT_ADDR", &self.address)
+            .output()
+            .unwrap();
+        assert!(printed.status.success(), "{}", text(&printed.stderr));
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let done = Command::new("sh")
+            .arg("-c")
+            .arg(text(&printed.stdout))
+            .env("PATH", path)
+            .env("HOME", self.home.path())
+            .env("VAULT_ADDR", &self.address)
+            .env("VAULT_TOKEN", TOKEN)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", text(&done.stderr));
     }
 
     /// How many tokens there are; the root's is one of them.
@@ -129,7 +146,7 @@ async fn identity(
     let now = jiff::Timestamp::now().as_second();
     let mut claims = json!({
         "iss": ISSUER, "aud": query["audience"], "sub": "repo:octo/app:ref:refs/heads/main",
-        "ref": "refs/heads/main", "repository_id": "123456", "iat": now, "nbf": now - 5, "exp": now + 300,
+        "ref": "refs/heads/main", "repository_id": "123456", "job_workflow_ref": WORKFLOW, "environment": "agents", "iat": now, "nbf": now - 5, "exp": now + 300,
     });
     for (claim, value) in changes.as_object().unwrap() {
         match value.as_i64() {
@@ -187,6 +204,11 @@ async fn a_workflow_logs_in_reads_what_the_agent_lists_and_logs_out() {
 
     for (changes, cause) in [
         (json!({"ref": "refs/heads/other"}), "does not allow this workflow's `ref`"),
+        (
+            json!({"job_workflow_ref": "octo/app/.github/workflows/x.yml@refs/heads/main"}),
+            "`job_workflow_ref`",
+        ),
+        (json!({"environment": "another"}), "`environment`"),
         (json!({"repository_id": null}), "has no claim `repository_id`"),
         (json!({"iss": "https://example.com"}), "trusts another issuer"),
         (json!({"aud": "another"}), "expects another audience"),

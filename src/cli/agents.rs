@@ -18,7 +18,8 @@ pub enum AgentsCommand {
     Prompt(AgentsPromptArgs),
     /// Print the JSON Schema of a registry file
     Schema(AgentsSchemaArgs),
-    /// Print the manifests that the cluster needs, for `kubectl apply -f -`
+    /// Print the manifests that the cluster needs, for `kubectl apply -f -`; with --vault, what a
+    /// HashiCorp Vault or OpenBao server needs, for `sh`
     Provision(AgentsProvisionArgs),
     /// Check that the cluster is as the registry says, and keeps apart what it must
     Doctor(AgentsDoctorArgs),
@@ -114,9 +115,33 @@ pub struct AgentsProvisionArgs {
     /// Public addresses or CIDRs of the API server, which agents must not reach; several with commas
     #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
     pub api_server: Vec<String>,
+    /// The vault server's part.
+    #[command(flatten)]
+    pub vault: VaultRoleArgs,
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Which workflow may read the agents' credentials from a vault server.
+#[derive(Debug, Clone, Args)]
+pub struct VaultRoleArgs {
+    /// Print policy and role of each agent for a vault server instead
+    #[arg(long, env = "ASTRA_VAULT", requires_all = ["repository_id", "workflow_ref"])]
+    pub vault: bool,
+    /// With --vault: number of the repository whose workflow dispatches
+    /// (`gh api repos/OWNER/NAME --jq .id`)
+    #[arg(long, env = "ASTRA_REPOSITORY_ID", value_name = "NUMBER")]
+    pub repository_id: Option<u64>,
+    /// With --vault: that workflow, OWNER/NAME/.github/workflows/FILE@refs/heads/BRANCH
+    #[arg(long, env = "ASTRA_WORKFLOW_REF", value_name = "REF")]
+    pub workflow_ref: Option<String>,
+    /// With --vault: the reference that it runs on
+    #[arg(long, env = "ASTRA_REF", value_name = "REF", default_value = "refs/heads/main")]
+    pub r#ref: String,
+    /// With --vault: the GitHub environment of its job [default: any]
+    #[arg(long, env = "ASTRA_ENVIRONMENT", value_name = "NAME")]
+    pub environment: Option<String>,
 }
 
 /// Options of `agents doctor`.

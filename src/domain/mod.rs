@@ -35,5 +35,6 @@ pub mod status;
 pub mod task;
 pub mod vault;
 pub mod vault_answer;
+pub mod vault_provision;
 pub mod words;
 pub mod work_item;
