@@ -127,13 +127,18 @@ pub enum ExecutorChoice {
     Kubernetes,
 }
 
-/// Where runs are carried out, and where they fetch from.
+/// Where runs are carried out.
 #[derive(Debug, Clone, Args)]
 pub struct ExecutorArgs {
     /// Where runs are carried out
     /// [default: `executor` of astra.yaml, else kubernetes in GitHub Actions and local elsewhere]
     #[arg(long, env = "ASTRA_EXECUTOR", value_name = "KIND")]
     pub executor: Option<ExecutorChoice>,
+}
+
+/// Where new runs fetch from.
+#[derive(Debug, Clone, Args)]
+pub struct GitArgs {
     /// Base of Git remotes, <BASE>/<owner>/<name>.git; a file:// base needs no token
     /// [default: GITHUB_SERVER_URL, else https://github.com]
     #[arg(long, env = "ASTRA_GIT_BASE_URL", value_name = "BASE")]
@@ -157,6 +162,15 @@ pub struct FormatArgs {
     pub format: Format,
 }
 
+/// How a cluster's run is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// Print the manifests; the cluster is not asked
+    Client,
+    /// Let the API server check them; it keeps nothing
+    Server,
+}
+
 /// Options of `dispatch`.
 #[derive(Debug, Clone, Args)]
 pub struct DispatchArgs {
@@ -169,15 +183,22 @@ pub struct DispatchArgs {
     /// Which executor.
     #[command(flatten)]
     pub executor: ExecutorArgs,
+    /// Which Git server.
+    #[command(flatten)]
+    pub git: GitArgs,
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
     /// Which form.
     #[command(flatten)]
     pub format: FormatArgs,
-    /// Do not wait for the run to end
+    /// Do not wait for the run to end; on a cluster nobody waits
     #[arg(long, env = "ASTRA_DETACH")]
     pub detach: bool,
+    /// Change nothing; show the run's manifests (client), or ask the cluster whether it would take them
+    /// (server)
+    #[arg(long, env = "ASTRA_DRY_RUN", value_name = "WHERE")]
+    pub dry_run: Option<DryRun>,
 }
 
 /// Options of `explain`.
@@ -192,6 +213,9 @@ pub struct ExplainArgs {
     /// Which executor.
     #[command(flatten)]
     pub executor: ExecutorArgs,
+    /// Which Git server.
+    #[command(flatten)]
+    pub git: GitArgs,
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
@@ -209,6 +233,9 @@ pub struct PublishArgs {
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
@@ -225,6 +252,9 @@ pub struct CancelArgs {
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
@@ -239,6 +269,9 @@ pub struct StatusArgs {
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,
@@ -258,6 +291,9 @@ pub struct LogsArgs {
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
     /// Which state.
     #[command(flatten)]
     pub state: StateArgs,

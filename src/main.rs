@@ -9,7 +9,9 @@ use astra_dispatch::{commands, output};
 
 fn main() -> ExitCode {
     // To stderr, one line an event; `ASTRA_LOG=debug` shows more.
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("ASTRA_LOG", "warn")).init();
+    // kube logs as an error what the caller is told, or tries again.
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("ASTRA_LOG", "warn,kube_client=off"))
+        .init();
     let cli = match Cli::parse_from_environment(std::env::args_os()) {
         Ok(cli) => cli,
         // clap's own text: help and version to stdout, wrong usage to stderr, exit code 2.

@@ -1,32 +1,38 @@
 //! `cancel`: stops a run. Its supervisor acts within a second.
 
 use crate::cli::CancelArgs;
-use crate::commands::local::Local;
+use crate::commands::place::Place;
 use crate::domain::name::RunId;
 use crate::domain::pass::StopOutcome;
 use crate::error::{Exit, UserError};
 use crate::output;
 
+pub(super) const OVER: &str = "has ended already; nothing was changed";
+
 pub(super) async fn run(args: &CancelArgs) -> anyhow::Result<Exit> {
-    let local = Local::open(&args.registry, &args.state, None)?;
-    let words = cancel(&local, &args.run).await?;
+    let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
+    let stop = place.pass(Vec::new(), Some(args.run.clone())).await?.stop;
+    let words = match words(stop, &args.run)? {
+        Some(words) => words,
+        None => {
+            // Published runs have left the ledger: they are no fault of the caller's.
+            place.must_know(&args.run).await?;
+            OVER
+        }
+    };
     output::result(&format!("{}: {words}", args.run))?;
     Ok(Exit::Handled)
 }
 
-/// Stops a run and says what became of it.
-pub(super) async fn cancel(local: &Local, run: &RunId) -> anyhow::Result<&'static str> {
-    match local.pass(Vec::new(), Some(run.clone())).await?.stop {
-        Some(StopOutcome::Withdrawn) => Ok("withdrawn before it began"),
-        Some(StopOutcome::Cancelled) => Ok("cancelled; its processes end within seconds"),
-        Some(StopOutcome::Ended) => Ok("has ended already; nothing was changed"),
+/// What became of a run that was to be stopped; `None`: the ledger does not know it.
+pub(super) fn words(stop: Option<StopOutcome>, run: &RunId) -> Result<Option<&'static str>, UserError> {
+    match stop {
+        Some(StopOutcome::Withdrawn) => Ok(Some("withdrawn before it began")),
+        Some(StopOutcome::Cancelled) => Ok(Some("cancelled; its processes end within seconds")),
+        Some(StopOutcome::Ended) => Ok(Some(OVER)),
         Some(StopOutcome::Unreadable) => {
-            Err(UserError::retry(format!("run {run} could not be read"), "try again").into())
+            Err(UserError::retry(format!("run {run} could not be read"), "try again"))
         }
-        Some(StopOutcome::Unknown) | None => {
-            // Published runs have left the ledger: they are no fault of the caller's.
-            local.known_job(run)?;
-            Ok("has ended already; nothing was changed")
-        }
+        Some(StopOutcome::Unknown) | None => Ok(None),
     }
 }

@@ -1,12 +1,14 @@
-//! `dispatch`: the task of an event, and everything else that fits. On this machine it waits for the
-//! run of its own task; its death stops no run.
+//! `dispatch`: the task of an event, and everything else that fits. On one machine it waits for the
+//! run of its own task; its death stops no run. On a cluster it does not wait.
 
 use crate::adapters::confinement;
+use crate::adapters::local::StateDirectory;
 use crate::adapters::run_directory::PUBLISH_PAGE;
-use crate::cli::{DispatchArgs, Format};
-use crate::commands::cancel::cancel;
+use crate::cli::{DispatchArgs, DryRun, Format};
+use crate::commands::cancel::words as stopped;
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
+use crate::commands::place::{Opened, Place};
 use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
 use crate::domain::escape;
 use crate::domain::event::{Delivery, Subject};
@@ -20,15 +22,28 @@ use crate::domain::work_item::WorkItem;
 use crate::error::{Exit, UserError};
 use crate::output::{self, decision_table};
 
+mod dry_run;
+mod on_cluster;
 mod wait;
 
 use wait::{Waited, wait};
 
 pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
-    let local = Local::open_for(&args.registry, &args.state, &args.executor)?;
-    let meant = meant(&args.task, &local).await?;
-    let report = carry_out(&local, &meant, args.detach).await?;
-    finish(&local, args.format.format, &report)?;
+    let git_base_url = args.git.git_base_url.as_deref();
+    if args.dry_run == Some(DryRun::Client) {
+        let opened = Opened::new(&args.registry, &args.state, git_base_url)?;
+        return dry_run::on_client(opened, &args.task).await;
+    }
+    let place = Place::open(&args.registry, &args.state, &args.executor, git_base_url).await?;
+    let report = match (&place, args.dry_run) {
+        (Place::Cluster(cluster), Some(_)) => return dry_run::on_server(cluster, &args.task).await,
+        (Place::Cluster(cluster), None) => on_cluster::carry_out(cluster, &args.task).await?,
+        (Place::Local(_), Some(_)) => return Err(dry_run::needs_cluster().into()),
+        (Place::Local(local), None) => {
+            carry_out(local, &meant(&args.task, local).await?, args.detach).await?
+        }
+    };
+    finish(place.state(), args.format.format, &report)?;
     Ok(Exit::Handled)
 }
 
@@ -78,7 +93,7 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
     for handled in told.iter().chain([item]) {
         store.mark_handled(handled).map_err(store_error)?;
     }
-    report_of(&pass, item, meant.delivery(), local.registry())
+    report_of(&pass, item, meant.delivery(), local.registry(), Some(locally()))
 }
 
 /// An event of something else is ignored. A work item that is gone takes its run with it.
@@ -92,7 +107,7 @@ async fn without_item(local: &Local, delivery: &Delivery) -> anyhow::Result<Deci
     let verdict = match live {
         None => Verdict::Ignored { reason: IgnoredBecause::Unwanted(Unwanted::Gone) },
         Some(entry) => {
-            cancel(local, &entry.run).await?;
+            stopped(local.pass(Vec::new(), Some(entry.run.clone())).await?.stop, &entry.run)?;
             let reason = CancelledBecause::Unwanted(Unwanted::Gone);
             Verdict::Cancelled { run: entry.run, reason, wait_for_new_role: false }
         }
@@ -118,6 +133,7 @@ pub(super) fn report_of(
     item: &WorkItem,
     event: Option<&Delivery>,
     registry: &Registry,
+    executor: Option<ExecutorReport>,
 ) -> anyhow::Result<DecisionReport> {
     let is_own = |outcome: &&TaskOutcome| outcome.hinted && outcome.item == item.reference();
     let own = pass.outcomes.iter().find(is_own);
@@ -126,6 +142,7 @@ pub(super) fn report_of(
         return Err(UserError::retry("the work item could not be read", "try again; nothing was lost").into());
     };
     let mut report = DecisionReport::new(verdict, event, Some(item), registry);
+    report.executor = executor;
     report.run = own.run.as_ref().map(ToString::to_string).or(report.run);
     if let Some(why) = &own.refused {
         report.outcome = Outcome::Waiting;
@@ -133,11 +150,14 @@ pub(super) fn report_of(
         report.agent = None;
         report.run = None;
     }
-    report.executor =
-        Some(ExecutorReport { kind: ExecutorKind::Local, context: None, namespace: None, job: None });
     let others = pass.outcomes.iter().filter(|outcome| outcome.item != item.reference());
     report.also = others.filter_map(also).collect();
     Ok(report)
+}
+
+/// The executor of one machine, for the report.
+pub(super) fn locally() -> ExecutorReport {
+    ExecutorReport { kind: ExecutorKind::Local, context: None, namespace: None, job: None }
 }
 
 fn also(outcome: &TaskOutcome<'_>) -> Option<AlsoReport> {
@@ -162,12 +182,12 @@ fn say_where(local: &Local, run: &RunId) {
     output::say(&confinement::level().to_string());
 }
 
-fn finish(local: &Local, format: Format, report: &DecisionReport) -> anyhow::Result<()> {
+fn finish(state: &StateDirectory, format: Format, report: &DecisionReport) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(report);
     }
     let words = match (&report.run, &report.result) {
-        (_, Some(result)) => ending(local, result),
+        (_, Some(result)) => ending(state, result),
         (Some(run), None) => format!("{run}: {}", report.outcome.name()),
         (None, None) => report.outcome.name().to_owned(),
     };
@@ -175,7 +195,7 @@ fn finish(local: &Local, format: Format, report: &DecisionReport) -> anyhow::Res
 }
 
 /// How a run ended, for people.
-fn ending(local: &Local, result: &RunResult) -> String {
+fn ending(state: &StateDirectory, result: &RunResult) -> String {
     let run = &result.run;
     let mut lines = vec![format!("{run}: {}", message::outcome_name(result.outcome))];
     if let Some(class) = result.class {
@@ -185,7 +205,7 @@ fn ending(local: &Local, result: &RunResult) -> String {
     if let Some(branch) = &result.branch {
         lines.push(format!("branch     {branch}"));
     }
-    let page = local.executor.state.run(run).path(PUBLISH_PAGE);
+    let page = state.run(run).path(PUBLISH_PAGE);
     if page.exists() {
         lines.push(format!("published  {}", page.display()));
     }

@@ -1,38 +1,26 @@
 //! What every command on this machine shares: the state, the pass, and publishing without GitHub
 //! and Plane.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-
-use crate::adapters::local::StateDirectory;
 use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::local::phase_process::Phase;
-use crate::adapters::registry_files;
-use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, RunDirectory, SUBJECT};
+use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, SUBJECT};
 use crate::adapters::store::drive::Deliver;
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Store, StoreError};
-use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
+use crate::cli::{RegistryArgs, StateArgs};
 use crate::commands::passes::World;
-use crate::domain::job::{Job, JobFailure};
+use crate::commands::place::Opened;
+use crate::domain::job::Job;
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport, Timing};
 use crate::domain::publish::{self, Ending, Subject};
-use crate::domain::registry::{ExecutorKind, Registry};
+use crate::domain::registry::Registry;
 use crate::domain::result::{FailureClass, RunResult};
-use crate::domain::run_plan::Surroundings;
 use crate::error::UserError;
-
-/// Where Git remotes are unless somebody says otherwise.
-const GITHUB: &str = "https://github.com";
-
-/// Remembers, in the state directory, where Git remotes are.
-const GIT_BASE: &str = "git-base-url";
 
 /// The local executor with everything that it needs.
 pub(crate) struct Local {
@@ -46,35 +34,15 @@ impl Local {
         state: &StateArgs,
         git_base_url: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let loaded = registry_files::load(&registry.registry)?;
-        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-        let state = StateDirectory::open(state.state_dir.as_deref(), &loaded.plane.workspace, variable)?;
-        let store = SqliteStore::open(&state.store()).map_err(store_error)?;
-        let workforce = Workforce::new(Arc::new(loaded));
-        let registry = std::path::absolute(&registry.registry).context("find the registry")?;
-        let surroundings = Surroundings {
-            git_base_url: git_base(&state, git_base_url)?,
-            registry_path: path_in_repository(&registry),
-        };
-        Ok(Self { executor: LocalExecutor { store, state, workforce, registry, surroundings } })
+        Self::with(Opened::new(registry, state, git_base_url)?)
     }
 
-    /// The same for commands that carry out or explain: refuses any executor but the local one.
-    pub(crate) fn open_for(
-        registry: &RegistryArgs,
-        state: &StateArgs,
-        executor: &ExecutorArgs,
-    ) -> anyhow::Result<Self> {
-        let local = Self::open(registry, state, executor.git_base_url.as_deref())?;
-        match executor_kind(executor.executor, local.registry()) {
-            ExecutorKind::Local => Ok(local),
-            ExecutorKind::Kubernetes => Err(UserError::usage(
-                "this version carries runs out on one machine only",
-                "use --executor local (or `executor: local` in astra.yaml)",
-            )
-            .at("--executor")
-            .into()),
-        }
+    /// Opens the store.
+    pub(crate) fn with(opened: Opened) -> anyhow::Result<Self> {
+        let Opened { registry, directory, state, surroundings } = opened;
+        let store = SqliteStore::open(&state.store()).map_err(store_error)?;
+        let workforce = Workforce::new(registry);
+        Ok(Self { executor: LocalExecutor { store, state, workforce, registry: directory, surroundings } })
     }
 
     /// The registry in use.
@@ -118,7 +86,7 @@ impl Local {
         let Some(job) = self.job(run)? else {
             return Ok(without(FailureClass::Cancelled, "it was withdrawn before it began"));
         };
-        let (result, lost) = (self.result(run)?, lost());
+        let (result, lost) = (self.result(run)?, message::without_result());
         Ok(match Ending::of(&job, result.as_ref(), &lost) {
             Ending::Result(result) => result.clone(),
             Ending::Cancelled(reason) => without(FailureClass::Cancelled, message::cancel_sentence(reason)),
@@ -154,54 +122,12 @@ impl Deliver for Offline<'_> {
         let directory = self.0.executor.state.run(&job.run);
         // A run that never got a directory has nothing to tell.
         let Some(subject) = directory.read::<Subject>(SUBJECT)? else { return Ok(()) };
-        let (result, lost) = (self.0.result(&job.run)?, lost());
+        let (result, lost) = (self.0.result(&job.run)?, message::without_result());
         let ending = Ending::of(job, result.as_ref(), &lost);
         let plan = publish::plan(&subject, ending, &self.0.registry().states);
         directory.write(PUBLISH_PLAN, &plan)?;
         directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())
     }
-}
-
-/// Which executor is meant: the option, then `astra.yaml`, then where this runs.
-fn executor_kind(choice: Option<ExecutorChoice>, registry: &Registry) -> ExecutorKind {
-    let in_workflow = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
-    match (choice, registry.executor) {
-        (Some(ExecutorChoice::Local), _) => ExecutorKind::Local,
-        (Some(ExecutorChoice::Kubernetes), _) => ExecutorKind::Kubernetes,
-        (None, Some(kind)) => kind,
-        (None, None) if in_workflow => ExecutorKind::Kubernetes,
-        (None, None) => ExecutorKind::Local,
-    }
-}
-
-/// What is said of a run that left nothing.
-fn lost() -> JobFailure {
-    JobFailure { class: FailureClass::Infrastructure, reason: "it ended without a result".to_owned() }
-}
-
-/// Where Git remotes are: as given, else as given last time here (whoever starts the next run must
-/// fetch from where the first one did), else the server of the workflow, else GitHub.
-fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<String> {
-    let path = state.root().join(GIT_BASE);
-    let kept = std::fs::read_to_string(&path).ok().map(|kept| kept.trim().to_owned());
-    let kept = kept.filter(|kept| !kept.is_empty());
-    if let Some(given) = given.filter(|given| !given.is_empty()) {
-        if kept.as_deref() != Some(given) {
-            // Whole or not at all: others read it at any moment.
-            RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;
-        }
-        return Ok(given.to_owned());
-    }
-    let server = || std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty());
-    Ok(kept.or_else(server).unwrap_or_else(|| GITHUB.to_owned()))
-}
-
-/// Where the registry is within its repository: protected from the agents' work. Outside of a
-/// repository it is taken for the usual place.
-fn path_in_repository(registry: &Path) -> String {
-    let root = registry.ancestors().skip(1).find(|ancestor| ancestor.join(".git").exists());
-    let relative = root.and_then(|root| registry.strip_prefix(root).ok()).and_then(Path::to_str);
-    relative.filter(|path| !path.is_empty()).unwrap_or(".astra").to_owned()
 }
 
 /// Says what a person can do about the store.

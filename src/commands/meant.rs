@@ -4,6 +4,7 @@ use crate::adapters::event_file;
 use crate::adapters::plane::PlaneClient;
 use crate::cli::TaskArgs;
 use crate::commands::local::{Local, store_error};
+use crate::commands::on_cluster::OnCluster;
 use crate::domain::event::{Delivery, Event};
 use crate::domain::name::TaskKey;
 use crate::domain::registry::Registry;
@@ -30,9 +31,43 @@ impl Meant {
     }
 }
 
-/// Finds out which task is meant.
+/// Finds out which task is meant on this machine.
 pub(super) async fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
-    let event = match (&args.task, args.event.clone().or_else(event_file::of_workflow)) {
+    match event(args)? {
+        Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local).await? }),
+        Event::Delivered(delivery) => Ok(delivered(delivery, local.registry())),
+    }
+}
+
+/// Finds out which task is meant on a cluster, which keeps no snapshots: a key is read from Plane.
+pub(super) async fn meant_on_cluster(args: &TaskArgs, cluster: &OnCluster) -> anyhow::Result<Meant> {
+    meant_without_cluster(args, cluster.registry(), cluster.items.plane.as_ref()).await
+}
+
+/// The same, where the cluster is not asked.
+pub(super) async fn meant_without_cluster(
+    args: &TaskArgs,
+    registry: &Registry,
+    plane: Option<&PlaneClient>,
+) -> anyhow::Result<Meant> {
+    match (event(args)?, plane) {
+        (Event::Delivered(delivery), _) => Ok(delivered(delivery, registry)),
+        (Event::ByHand(key), Some(plane)) => {
+            project_of(&key, registry)?;
+            Ok(Meant::ByHand { item: in_plane(&key, plane).await? })
+        }
+        (Event::ByHand(key), None) => Err(UserError::usage(
+            format!("{key} cannot be read: PLANE_API_KEY is not set"),
+            "set PLANE_API_KEY, or give the task's event with --event",
+        )
+        .at("--task")
+        .into()),
+    }
+}
+
+/// The event or key that the caller names.
+fn event(args: &TaskArgs) -> anyhow::Result<Event> {
+    Ok(match (&args.task, args.event.clone().or_else(event_file::of_workflow)) {
         (Some(key), _) => Event::ByHand(key.clone()),
         (None, Some(path)) => event_file::read(&path)?,
         (None, None) => {
@@ -42,14 +77,14 @@ pub(super) async fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Mean
             )
             .into());
         }
-    };
-    match event {
-        Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local).await? }),
-        Event::Delivered(delivery) => Ok(match delivery.item() {
-            _ if is_from_elsewhere(&delivery, local.registry()) => Meant::NoItem { delivery },
-            Some(item) => Meant::Told { item: item.clone(), delivery },
-            None => Meant::NoItem { delivery },
-        }),
+    })
+}
+
+fn delivered(delivery: Box<Delivery>, registry: &Registry) -> Meant {
+    match delivery.item() {
+        _ if is_from_elsewhere(&delivery, registry) => Meant::NoItem { delivery },
+        Some(item) => Meant::Told { item: item.clone(), delivery },
+        None => Meant::NoItem { delivery },
     }
 }
 
@@ -62,10 +97,7 @@ async fn known_item(key: &TaskKey, local: &Local) -> anyhow::Result<WorkItem> {
     let project = project_of(key, local.registry())?;
     let store = &local.executor.store;
     if let Some(plane) = PlaneClient::of_environment(&local.registry().plane)? {
-        let read = plane.item_by_key(key, Importance::Start).await.map_err(UserError::from)?;
-        let item = read.ok_or_else(|| {
-            UserError::usage(format!("there is no {key} in Plane"), "check the key").at("--task")
-        })?;
+        let item = in_plane(key, &plane).await?;
         store.store_snapshot(&item).map_err(store_error)?;
         return Ok(item);
     }
@@ -75,6 +107,13 @@ async fn known_item(key: &TaskKey, local: &Local) -> anyhow::Result<WorkItem> {
             "give its event with --event, or set PLANE_API_KEY so that it can be read from Plane",
         )
         .into()
+    })
+}
+
+async fn in_plane(key: &TaskKey, plane: &PlaneClient) -> anyhow::Result<WorkItem> {
+    let read = plane.item_by_key(key, Importance::Start).await.map_err(UserError::from)?;
+    read.ok_or_else(|| {
+        UserError::usage(format!("there is no {key} in Plane"), "check the key").at("--task").into()
     })
 }
 

@@ -3,46 +3,62 @@
 
 use serde_json::json;
 
+use crate::adapters::local::StateDirectory;
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN};
 use crate::cli::{Format, PublishArgs};
-use crate::commands::local::{Local, store_error};
+use crate::commands::local::store_error;
+use crate::commands::place::Place;
+use crate::domain::job::JobPhase;
 use crate::domain::name::RunId;
 use crate::error::Exit;
 use crate::output;
 
 pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
-    let local = Local::open(&args.registry, &args.state, None)?;
-    let before = unpublished(&local)?;
+    let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
+    let before = unpublished(&place).await?;
     if let Some(run) = &args.run {
-        local.known_job(run)?;
+        place.must_know(run).await?;
     }
     // The pass publishes everything that has ended; a run that was named is only reported by name.
-    let report = local.pass(Vec::new(), None).await?;
+    let report = place.pass(Vec::new(), None).await?;
     for problem in &report.problems {
         output::say(&format!("note: {problem}"));
     }
-    let left = unpublished(&local)?;
+    let left = unpublished(&place).await?;
     let published: Vec<RunId> = match &args.run {
         Some(run) if !left.contains(run) => vec![run.clone()],
         Some(_) => Vec::new(),
         None => before.into_iter().filter(|run| !left.contains(run)).collect(),
     };
-    tell(&local, args.format.format, &published, args.run.as_ref())?;
+    tell(place.state(), args.format.format, &published, args.run.as_ref())?;
     Ok(if report.problems.is_empty() { Exit::Handled } else { Exit::Retry })
 }
 
-fn unpublished(local: &Local) -> anyhow::Result<Vec<RunId>> {
-    let runs = local.executor.store.unpublished_runs().map_err(store_error)?;
-    Ok(runs.into_iter().map(|known| known.job.run).collect())
+async fn unpublished(place: &Place) -> anyhow::Result<Vec<RunId>> {
+    Ok(match place {
+        Place::Local(local) => {
+            let runs = local.executor.store.unpublished_runs().map_err(store_error)?;
+            runs.into_iter().map(|known| known.job.run).collect()
+        }
+        Place::Cluster(cluster) => {
+            let runs = cluster.runs().await?;
+            runs.into_iter().filter(|job| job.phase != JobPhase::Published).map(|job| job.run).collect()
+        }
+    })
 }
 
-fn tell(local: &Local, format: Format, published: &[RunId], asked: Option<&RunId>) -> anyhow::Result<()> {
+fn tell(
+    state: &StateDirectory,
+    format: Format,
+    published: &[RunId],
+    asked: Option<&RunId>,
+) -> anyhow::Result<()> {
     match format {
         Format::Json => {
             let runs: Vec<_> = published
                 .iter()
                 .map(|run| {
-                    let directory = local.executor.state.run(run);
+                    let directory = state.run(run);
                     json!({"run": run, "plan": directory.path(PUBLISH_PLAN), "page": directory.path(PUBLISH_PAGE)})
                 })
                 .collect();
@@ -55,7 +71,7 @@ fn tell(local: &Local, format: Format, published: &[RunId], asked: Option<&RunId
                 let lines: Vec<String> = runs
                     .iter()
                     .map(|run| {
-                        let page = local.executor.state.run(run).path(PUBLISH_PAGE);
+                        let page = state.run(run).path(PUBLISH_PAGE);
                         format!("{run}: published to {}", page.display())
                     })
                     .collect();

@@ -6,8 +6,11 @@ use comfy_table::{Table, presets};
 
 use crate::cli::{Format, StatusArgs};
 use crate::commands::local::{Local, store_error};
+use crate::commands::on_cluster::OnCluster;
+use crate::commands::place::Place;
 use crate::domain::escape;
-use crate::domain::status::{KnownRun, StatusReport, report};
+use crate::domain::job::JobPhase;
+use crate::domain::status::{KnownRun, PUBLISHED_SHOWN, StatusReport, report};
 use crate::error::Exit;
 use crate::output;
 
@@ -15,15 +18,20 @@ use crate::output;
 const WATCH: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
-    let local = Local::open(&args.registry, &args.state, None)?;
+    let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
     let mut shown = String::new();
     loop {
-        // A run whose process is gone is shown as what it is. Looking must be possible on a full
-        // disk, too.
-        if let Err(error) = local.executor.reconcile() {
-            log::warn!("{error}");
-        }
-        let status = gather(&local).await?;
+        let status = match &place {
+            Place::Local(local) => {
+                // A run whose process is gone is shown as what it is. Looking must be possible on a
+                // full disk, too.
+                if let Err(error) = local.executor.reconcile() {
+                    log::warn!("{error}");
+                }
+                gather(local).await?
+            }
+            Place::Cluster(cluster) => gather_on_cluster(cluster).await?,
+        };
         let text = match args.format.format {
             Format::Text => page(&status),
             Format::Json if args.watch => serde_json::to_string(&status)?,
@@ -50,6 +58,23 @@ pub(super) async fn gather(local: &Local) -> anyhow::Result<StatusReport> {
         runs.push(KnownRun { job: known.job, result, step });
     }
     Ok(report(&ledger, &runs, local.registry()))
+}
+
+/// The same of a cluster. Results are read where they may still be: of the newest runs.
+async fn gather_on_cluster(cluster: &OnCluster) -> anyhow::Result<StatusReport> {
+    let ledger = cluster.ledger().await?;
+    let jobs = cluster.runs().await?;
+    let old = jobs.len().saturating_sub(PUBLISHED_SHOWN);
+    let mut runs = Vec::with_capacity(jobs.len());
+    for (place, job) in jobs.into_iter().enumerate() {
+        let is_old = place < old && job.phase == JobPhase::Published;
+        runs.push(if is_old {
+            KnownRun { job, result: None, step: None }
+        } else {
+            cluster.known(job).await?
+        });
+    }
+    Ok(report(&ledger, &runs, cluster.registry()))
 }
 
 /// The page for people.

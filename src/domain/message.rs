@@ -2,7 +2,7 @@
 //! into them.
 
 use super::escape;
-use super::job::CancelReason;
+use super::job::{CancelReason, JobFailure};
 use super::registry::Trait;
 use super::result::{FailureClass, RunOutcome, Tokens, Verdict};
 use super::work_item::Priority;
@@ -148,6 +148,11 @@ pub fn class_next_step(class: FailureClass) -> &'static str {
             "Nothing is to be done; to have it worked on again, move the item back to a not yet started state."
         }
     }
+}
+
+/// What is said of a run that left nothing.
+pub fn without_result() -> JobFailure {
+    JobFailure { class: FailureClass::Infrastructure, reason: "it ended without a result".to_owned() }
 }
 
 /// Why a run was cancelled, in one sentence.

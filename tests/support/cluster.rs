@@ -64,6 +64,11 @@ impl TestCluster {
         registry.kubernetes.system_namespace = format!("astra-{suffix:08x}");
         registry.kubernetes.image = Some("localhost/busybox:1".into());
         adapt(&mut registry, &agent);
+        Self::of(registry, agent).await
+    }
+
+    /// Provisions a registry, whose agents and namespaces must be nobody else's.
+    pub async fn of(registry: Registry, agent: AgentName) -> Self {
         let system_namespace = registry.kubernetes.system_namespace.clone();
         let admin = kube::Client::try_from(config(|_| ()).await).unwrap();
         let cluster = Self {

@@ -11,8 +11,10 @@ use crate::domain::kubernetes::secret::{
     KEY_DELIVER_SECRETS, KEY_DELIVER_TOKEN, KEY_PLAN, KEY_PREPARE_TOKEN, KEY_SYSTEM_PROMPT, KEY_TASK,
     agent_credential_key,
 };
+use crate::domain::matching::{Running, Workforce};
 use crate::domain::pass::NewJob;
 use crate::domain::prompt::{system_prompt, task_prompt};
+use crate::domain::publish::Subject;
 use crate::domain::registry::{Agent, Registry};
 use crate::domain::run_plan::{RunPlan, Surroundings};
 use crate::domain::secret_scan::SecretPrints;
@@ -20,9 +22,12 @@ use crate::domain::secret_scan::SecretPrints;
 /// Finds a credential of an agent by the name of its variable.
 pub type CredentialSource = Box<dyn Fn(&Agent, &str) -> Option<SecretString> + Send + Sync>;
 
+/// Candidates that a Job remembers, at most: annotations have 256 KiB together.
+const CANDIDATES: usize = 20;
+
 /// Makes the manifests of runs.
 pub struct RunMaker {
-    registry: Arc<Registry>,
+    workforce: Workforce,
     surroundings: Surroundings,
     credentials: CredentialSource,
 }
@@ -39,32 +44,43 @@ pub type Unmakeable = String;
 impl RunMaker {
     /// `credentials` finds an agent's values by the names of their variables.
     pub fn new(registry: Arc<Registry>, surroundings: Surroundings, credentials: CredentialSource) -> Self {
-        Self { registry, surroundings, credentials }
+        Self { workforce: Workforce::new(registry), surroundings, credentials }
     }
 
     fn agent(&self, new: &NewJob) -> Result<&Agent, Unmakeable> {
-        let agent = self.registry.agents.get(&new.agent);
+        let agent = self.workforce.registry().agents.get(&new.agent);
         agent.ok_or_else(|| format!("the registry has no agent {}", new.agent))
     }
 
     fn plan(&self, new: &NewJob, agent: &Agent) -> RunPlan {
-        RunPlan::new(new.run.clone(), &new.task, agent, &self.registry, &self.surroundings)
+        RunPlan::new(new.run.clone(), &new.task, agent, self.workforce.registry(), &self.surroundings)
     }
 
-    /// The suspended Job of a run.
-    pub fn job(&self, new: &NewJob) -> Result<ClusterJob, Unmakeable> {
+    /// The suspended Job of a run; `running`: what counted against each agent when it was admitted.
+    pub fn job(&self, new: &NewJob, running: &Running) -> Result<ClusterJob, Unmakeable> {
         let agent = self.agent(new)?;
         let plan = self.plan(new, agent);
+        let mut subject = Subject::new(new, agent, &self.workforce, running);
+        subject.decision.sort_by_key(|candidate| !candidate.chosen);
+        subject.decision.truncate(CANDIDATES);
+        let subject = serde_json::to_string(&subject).map_err(|error| error.to_string())?;
         let input = JobInput {
             plan: &plan,
             item: new.task.item,
             project: new.task.project,
             attempt: new.attempt,
-            decision: "[]",
+            subject: &subject,
             runtime: &agent.runtime,
-            image: self.registry.kubernetes.image.as_deref(),
+            image: self.workforce.registry().kubernetes.image.as_deref(),
         };
         job(&input).map_err(|error| error.to_string())
+    }
+
+    /// The keys of a run's Secret, sorted.
+    pub fn secret_keys(&self, new: &NewJob) -> Result<Vec<String>, Unmakeable> {
+        let mut keys: Vec<String> = self.secret_values(new)?.into_iter().map(|(key, _)| key).collect();
+        keys.sort();
+        Ok(keys)
     }
 
     /// The keys and values of a run's Secret.
@@ -85,7 +101,10 @@ impl RunMaker {
         let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| error.to_string());
         let mut values = vec![
             (KEY_PLAN.to_owned(), json(serde_json::to_vec(&plan))?),
-            (KEY_SYSTEM_PROMPT.to_owned(), system_prompt(agent, &new.task, &self.registry).into_bytes()),
+            (
+                KEY_SYSTEM_PROMPT.to_owned(),
+                system_prompt(agent, &new.task, self.workforce.registry()).into_bytes(),
+            ),
             (KEY_TASK.to_owned(), task_prompt(&new.task, &fence).text.into_bytes()),
             (KEY_DELIVER_SECRETS.to_owned(), json(serde_json::to_vec(&prints))?),
         ];

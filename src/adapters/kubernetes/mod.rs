@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod manifests;
 mod patch;
 pub mod results;
+pub mod runs;
 pub mod store;
 
 pub use connection::Cluster;

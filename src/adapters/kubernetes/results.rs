@@ -7,8 +7,10 @@ use kube::api::{Api, LogParams};
 use super::Cluster;
 use super::call::CallError;
 use crate::domain::job::JobRef;
+use crate::domain::kubernetes::ANNOTATION_SUBJECT;
 use crate::domain::kubernetes::job_state::result_in_message;
 use crate::domain::kubernetes::pod::Step;
+use crate::domain::publish::Subject;
 use crate::domain::result::RunResult;
 use crate::domain::result_copy::LOG_LINE_PREFIX;
 
@@ -35,6 +37,17 @@ impl Cluster {
         let line = log.lines().rev().find_map(|line| line.strip_prefix(LOG_LINE_PREFIX));
         let logged = line.and_then(|line| serde_json::from_str::<RunResult>(line).ok());
         Ok(logged.filter(|result| result.complete).or(message))
+    }
+
+    /// What a run is for and how it came to be, as its Job says. `None`: the Job is gone, or is of a
+    /// version that did not say it.
+    pub async fn subject(&self, job: &JobRef) -> Result<Option<Subject>, CallError> {
+        let found = match self.job(&job.namespace, &job.run).await {
+            Err(CallError::NotFound(_)) => return Ok(None),
+            found => found?.value,
+        };
+        let annotations = found.metadata.annotations.unwrap_or_default();
+        Ok(annotations.get(ANNOTATION_SUBJECT).and_then(|text| serde_json::from_str(text).ok()))
     }
 
     /// Reads the log of one step, line by line. `follow`: until the step ends. `false`: the step has

@@ -18,7 +18,8 @@ use crate::domain::kubernetes::diagnosis::{Diagnosis, diagnose};
 use crate::domain::kubernetes::job_state::{has_ended, is_alive};
 use crate::domain::kubernetes::secret::secret;
 use crate::domain::kubernetes::{LEDGER_KEY, LEDGER_NAME, identity};
-use crate::domain::ledger::{LEDGER_VERSION, Ledger};
+use crate::domain::ledger::{EntryState, LEDGER_VERSION, Ledger};
+use crate::domain::matching::Running;
 use crate::domain::name::RunId;
 use crate::domain::pass::{LedgerRead, Listing, NewJob, Version};
 
@@ -28,9 +29,9 @@ const TRIES: u32 = 5;
 /// The store.
 #[derive(Debug)]
 pub struct KubernetesStore {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     system_namespace: String,
-    maker: Option<RunMaker>,
+    pub(super) maker: Option<RunMaker>,
     /// The ConfigMap as it was read: what is swapped in keeps its labels and annotations.
     ledger: Mutex<Option<ConfigMap>>,
 }
@@ -117,6 +118,19 @@ impl KubernetesStore {
             Ok(()) | Err(CallError::NotFound(_)) => {}
             Err(error) => log::warn!("Secret {}/{} could not be deleted: {error}", job.namespace, job.run),
         }
+    }
+
+    /// What counts against each agent, by the ledger as it was read last.
+    pub(super) fn running(&self) -> Running {
+        let read = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = read.as_ref().and_then(|read| read.data.as_ref()?.get(LEDGER_KEY));
+        let mut running = Running::default();
+        for entry in text.and_then(|text| parse_ledger(text).ok()).into_iter().flat_map(|read| read.entries) {
+            if entry.state == EntryState::Started {
+                running.add(&entry.agent);
+            }
+        }
+        running
     }
 
     async fn existing(&self, new: &NewJob, conflict: &str) -> StoreResult<Creation> {
@@ -210,7 +224,7 @@ impl Store for KubernetesStore {
     }
 
     async fn create_job(&self, new: &NewJob) -> StoreResult<Creation> {
-        let manifest = match self.maker.as_ref().ok_or_else(no_maker)?.job(new) {
+        let manifest = match self.maker.as_ref().ok_or_else(no_maker)?.job(new, &self.running()) {
             Ok(manifest) => manifest,
             Err(reason) => return Ok(Creation::Refused(reason)),
         };
@@ -362,7 +376,7 @@ impl Store for KubernetesStore {
     }
 }
 
-fn no_namespace(namespace: &str) -> String {
+pub(super) fn no_namespace(namespace: &str) -> String {
     format!("there is no namespace {namespace}: run `astra-dispatch agents provision | kubectl apply -f -`")
 }
 

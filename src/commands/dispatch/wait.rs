@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::adapters::store::sqlite::LocalRun;
-use crate::commands::cancel::cancel;
+use crate::commands::cancel;
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{CancelReason, Job, JobPhase};
 use crate::domain::message;
@@ -81,7 +81,8 @@ impl Watch {
                         return Ok(Waited::Left(run));
                     }
                     interrupted = true;
-                    let words = cancel(local, &self.run).await?;
+                    let stop = local.pass(Vec::new(), Some(self.run.clone())).await?.stop;
+                    let words = cancel::words(stop, &self.run)?.unwrap_or(cancel::OVER);
                     self.say(&format!("{}: {words}; Ctrl-C again leaves it alone", self.run));
                 }
             }

@@ -22,6 +22,9 @@ pub const KEY_PREPARE_TOKEN: &str = "prepare.ASTRA_GIT_TOKEN";
 /// Key of the Git token that `deliver` gets.
 pub const KEY_DELIVER_TOKEN: &str = "deliver.ASTRA_GIT_TOKEN";
 
+/// Stands for a Job that does not exist yet.
+pub const NO_UID: &str = "00000000-0000-0000-0000-000000000000";
+
 /// Key of one credential of the agent step.
 pub fn agent_credential_key(name: &str) -> String {
     format!("agent.{name}")

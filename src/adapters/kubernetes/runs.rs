@@ -1,0 +1,61 @@
+//! Looking at runs on a cluster, and asking whether it would take one: nothing here changes anything.
+
+use http::Method;
+use k8s_openapi::api::batch::v1::Job as ClusterJob;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::KubernetesStore;
+use super::call::{Call, CallError, JSON};
+use super::jobs::{as_run, ended_runs, path};
+use super::manifests::no_maker;
+use super::store::no_namespace;
+use crate::adapters::store::StoreResult;
+use crate::domain::job::{Job, JobPhase};
+use crate::domain::kubernetes::identity;
+use crate::domain::kubernetes::secret::{NO_UID, secret};
+use crate::domain::pass::NewJob;
+
+impl KubernetesStore {
+    /// All runs of a namespace, published ones as well. A Job that cannot be read is left out, and
+    /// the log says so.
+    pub async fn all_runs(&self, namespace: &str) -> StoreResult<Vec<Job>> {
+        let listed = self.cluster.all_jobs(namespace).await?;
+        let published = |job: &&ClusterJob| identity::phase(&job.metadata) == Some(JobPhase::Published);
+        let open: Vec<ClusterJob> = listed.value.iter().filter(|job| !published(job)).cloned().collect();
+        let mut pods = self.cluster.living_pods(namespace).await?;
+        pods.extend(self.cluster.pods_of_runs(namespace, &ended_runs(&open)).await?);
+        let read = |job| as_run(job, &pods, listed.now).inspect_err(|error| log::warn!("{error}")).ok();
+        Ok(listed.value.iter().filter_map(read).collect())
+    }
+
+    /// Asks the server whether it would take a run's Job and Secret; nothing is kept. Per object: its
+    /// kind, and why it would be refused.
+    pub async fn try_run(&self, new: &NewJob) -> StoreResult<Vec<(&'static str, Option<String>)>> {
+        let maker = self.maker.as_ref().ok_or_else(no_maker)?;
+        let unmakeable = |reason: String| vec![("Job", Some(reason))];
+        let job = match maker.job(new, &self.running()) {
+            Ok(job) => job,
+            Err(reason) => return Ok(unmakeable(reason)),
+        };
+        let secret_manifest = match maker.secret_values(new) {
+            Ok(values) => secret(&new.run, &new.agent, NO_UID, values),
+            Err(reason) => return Ok(vec![("Secret", Some(reason))]),
+        };
+        let dry = |path: String| format!("{path}?dryRun=All");
+        let job = Call::with_json(Method::POST, dry(path::<ClusterJob>(&new.namespace, None)?), JSON, &job)?;
+        let secret = dry(path::<Secret>(&new.namespace, None)?);
+        let secret = Call::with_json(Method::POST, secret, JSON, &secret_manifest)?;
+        let mut answers = Vec::new();
+        for (kind, call) in [("Job", job), ("Secret", secret)] {
+            let answer = match self.cluster.call::<serde_json::Value>(&call).await {
+                Ok(answer) if answer.warnings.is_empty() => None,
+                Ok(answer) => Some(answer.warnings.join("; ")),
+                Err(CallError::NotFound(_)) => Some(no_namespace(&new.namespace)),
+                Err(error) if error.is_refusal() => Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            };
+            answers.push((kind, answer));
+        }
+        Ok(answers)
+    }
+}

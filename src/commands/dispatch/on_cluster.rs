@@ -1,0 +1,91 @@
+//! `dispatch` onto a cluster: the run goes on by itself, and nobody waits for it here.
+
+use crate::cli::TaskArgs;
+use crate::commands::cancel::words as stopped;
+use crate::commands::meant::{Meant, meant_on_cluster};
+use crate::commands::on_cluster::OnCluster;
+use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
+use crate::domain::event::{Delivery, Subject};
+use crate::domain::pass::Hint;
+use crate::domain::report::{DecisionReport, Outcome};
+use crate::domain::work_item::WorkItem;
+use crate::output::{self, decision_table};
+
+use super::report_of;
+
+/// Decides, and says what became of it.
+pub(super) async fn carry_out(cluster: &OnCluster, task: &TaskArgs) -> anyhow::Result<DecisionReport> {
+    let meant = meant_on_cluster(task, cluster).await?;
+    let report = match &meant {
+        Meant::Told { item, delivery } => told(cluster, item, delivery).await?,
+        Meant::ByHand { item } => dispatched(cluster, item, true, None).await?,
+        Meant::NoItem { delivery } => without_item(cluster, delivery).await?,
+    };
+    output::say(&decision_table::text(&report, cluster.registry(), false));
+    if let Some(executor) = report.executor.as_ref().filter(|_| report.outcome == Outcome::Dispatched) {
+        let place = [&executor.context, &executor.namespace, &executor.job]
+            .map(|part| part.as_deref().unwrap_or("-"));
+        output::say(&format!("executor: kubernetes, context {}, Job {}/{}", place[0], place[1], place[2]));
+    }
+    Ok(report)
+}
+
+/// Without Plane an event is taken at its word: one from before the item's newest run is known.
+async fn told(cluster: &OnCluster, item: &WorkItem, delivery: &Delivery) -> anyhow::Result<DecisionReport> {
+    if cluster.items.plane.is_none() {
+        output::say(
+            "note: PLANE_API_KEY is not set: the event is taken at its word, and nothing else is admitted",
+        );
+        let jobs = cluster.runs().await?;
+        let newest = jobs.into_iter().rev().find(|job| job.item == item.id);
+        if let Some(job) = newest.filter(|job| job.created_at >= item.updated_at) {
+            let verdict = Verdict::Ignored { reason: IgnoredBecause::Stale { run: Some(job.run) } };
+            return Ok(DecisionReport::new(&verdict, Some(delivery), Some(item), cluster.registry()));
+        }
+        cluster.items.told.get_or_init(|| item.clone());
+    }
+    dispatched(cluster, item, false, Some(delivery)).await
+}
+
+async fn dispatched(
+    cluster: &OnCluster,
+    item: &WorkItem,
+    by_hand: bool,
+    event: Option<&Delivery>,
+) -> anyhow::Result<DecisionReport> {
+    let hint = Hint { item: item.reference(), by_hand };
+    let pass = cluster.pass(vec![hint], None).await?;
+    for problem in &pass.problems {
+        output::say(&format!("note: {problem}"));
+    }
+    let mut report = report_of(&pass, item, event, cluster.registry(), None)?;
+    let own = pass.outcomes.iter().find(|outcome| outcome.hinted && outcome.item == item.reference());
+    let run = match own.and_then(|own| own.verdict.as_ref()) {
+        Some(Verdict::Dispatched { agent, .. }) if report.outcome == Outcome::Dispatched => {
+            own.and_then(|own| own.run.as_ref()).map(|run| (&agent.name, run))
+        }
+        _ => None,
+    };
+    report.executor = Some(cluster.executor(run));
+    Ok(report)
+}
+
+/// An event of something else is ignored. A work item that is gone takes its run with it.
+async fn without_item(cluster: &OnCluster, delivery: &Delivery) -> anyhow::Result<DecisionReport> {
+    let registry = cluster.registry();
+    let elsewhere = delivery.other_workspace(registry.plane.workspace_id).is_some();
+    let item = match &delivery.subject {
+        Subject::Gone(item) if !elsewhere => item,
+        _ => return Ok(DecisionReport::not_a_work_item(delivery, registry)),
+    };
+    let live = cluster.ledger().await?.entries.into_iter().find(|entry| entry.item == *item);
+    let verdict = match live {
+        None => Verdict::Ignored { reason: IgnoredBecause::Unwanted(Unwanted::Gone) },
+        Some(entry) => {
+            stopped(cluster.pass(Vec::new(), Some(entry.run.clone())).await?.stop, &entry.run)?;
+            let reason = CancelledBecause::Unwanted(Unwanted::Gone);
+            Verdict::Cancelled { run: entry.run, reason, wait_for_new_role: false }
+        }
+    };
+    Ok(DecisionReport::new(&verdict, Some(delivery), None, registry))
+}

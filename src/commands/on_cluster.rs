@@ -1,0 +1,225 @@
+//! Runs on a cluster: the same pass as on one machine, over the cluster's ledger and Jobs.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::adapters::kubernetes::manifests::RunMaker;
+use crate::adapters::kubernetes::{Cluster, KubernetesStore};
+use crate::adapters::local::StateDirectory;
+use crate::adapters::plane::PlaneClient;
+use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN};
+use crate::adapters::store::drive::{Deliver, ItemStates};
+use crate::adapters::store::{Items, Store, StoreError};
+use crate::commands::credentials::Held;
+use crate::commands::passes::World;
+use crate::domain::job::{ItemState, Job};
+use crate::domain::kubernetes::diagnosis::Progress;
+use crate::domain::ledger::Ledger;
+use crate::domain::matching::Workforce;
+use crate::domain::message;
+use crate::domain::name::{AgentName, RunId};
+use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
+use crate::domain::publish::{self, Ending};
+use crate::domain::registry::{Agent, ExecutorKind, Registry};
+use crate::domain::report::ExecutorReport;
+use crate::domain::run_plan::Surroundings;
+use crate::domain::status::KnownRun;
+use crate::domain::work_item::{ItemRef, WorkItem};
+use crate::error::UserError;
+use crate::output;
+
+/// The cluster with everything that a command needs.
+pub(crate) struct OnCluster {
+    pub(crate) store: KubernetesStore,
+    pub(crate) workforce: Workforce,
+    pub(crate) items: ClusterItems,
+    /// Where publishing leaves its plan.
+    pub(crate) state: StateDirectory,
+}
+
+/// Work items: Plane's where there is a key; else the one that the event told.
+pub(crate) struct ClusterItems {
+    pub(crate) plane: Option<PlaneClient>,
+    pub(crate) told: OnceLock<WorkItem>,
+}
+
+impl OnCluster {
+    /// Connects. Nothing is sent yet.
+    pub(crate) async fn open(
+        registry: Arc<Registry>,
+        directory: &Path,
+        state: StateDirectory,
+        surroundings: Surroundings,
+    ) -> anyhow::Result<Self> {
+        let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
+        let plane = PlaneClient::of_environment(&registry.plane)?;
+        let maker = run_maker(&registry, directory, surroundings)?;
+        let store = KubernetesStore::new(cluster, &registry.kubernetes.system_namespace, Some(maker));
+        let items = ClusterItems { plane, told: OnceLock::new() };
+        Ok(Self { store, workforce: Workforce::new(registry), items, state })
+    }
+
+    /// The registry in use.
+    pub(crate) fn registry(&self) -> &Registry {
+        self.workforce.registry()
+    }
+
+    /// Runs the pass, publishes what has ended, and goes on until nothing is left to do.
+    pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
+        let world = World {
+            workforce: &self.workforce,
+            store: &self.store,
+            items: &self.items,
+            deliver: IntoFiles(self),
+            moves: self.items.plane.is_some(),
+            timing: Timing::default(),
+            before: |_| Ok(()),
+            remedy: cluster_error,
+        };
+        world.pass(hints, stop).await
+    }
+
+    /// This cluster, for the report.
+    pub(crate) fn executor(&self, run: Option<(&AgentName, &RunId)>) -> ExecutorReport {
+        ExecutorReport {
+            kind: ExecutorKind::Kubernetes,
+            context: Some(self.store.cluster().context.clone()),
+            namespace: run.map(|(agent, _)| agent.namespace()),
+            job: run.map(|(_, run)| run.to_string()),
+        }
+    }
+
+    /// The ledger as it is now.
+    pub(crate) async fn ledger(&self) -> anyhow::Result<Ledger> {
+        Ok(self.store.read_ledger().await.map_err(cluster_error)?.ledger)
+    }
+
+    /// Every run of the registry's agents, the oldest first. A namespace that is closed to us is said;
+    /// the others go on.
+    pub(crate) async fn runs(&self) -> anyhow::Result<Vec<Job>> {
+        let mut runs = Vec::new();
+        for agent in self.registry().agents.keys() {
+            let namespace = agent.namespace();
+            match self.store.all_runs(&namespace).await {
+                Ok(jobs) => runs.extend(jobs),
+                Err(StoreError::Denied(why)) => {
+                    output::say(&format!("note: {namespace} cannot be read: {why}"))
+                }
+                Err(error) => return Err(cluster_error(error).into()),
+            }
+        }
+        runs.sort_by_key(|job| job.created_at);
+        Ok(runs)
+    }
+
+    /// A run with what it brought and where it is.
+    pub(crate) async fn known(&self, job: Job) -> anyhow::Result<KnownRun> {
+        let (mut result, mut step) = (None, None);
+        if job.end.is_some() {
+            result = self.store.cluster().result(&job.reference()).await.map_err(StoreError::from)?;
+        } else if job.pod_alive {
+            let diagnosis = self.store.diagnose(&job.reference()).await.map_err(cluster_error)?;
+            if let Some(Progress::Running(Some(at))) = diagnosis.map(|diagnosis| diagnosis.progress) {
+                step = Some(at.name().to_owned());
+            }
+        }
+        Ok(KnownRun { job, result, step })
+    }
+
+    /// One run that must be there.
+    pub(crate) async fn known_job(&self, run: &RunId) -> anyhow::Result<Job> {
+        for agent in self.registry().agents.keys() {
+            let found = self.store.find_job(&agent.namespace(), run).await.map_err(cluster_error)?;
+            if let (Some(job), _) = found {
+                return Ok(job);
+            }
+        }
+        let context = &self.store.cluster().context;
+        let error = UserError::usage(format!("there is no run {run}"), "see `astra-dispatch status`");
+        Err(error.at(format!("cluster {context}")).into())
+    }
+}
+
+/// Makes the runs of this registry. Their credentials come from the vault alone: whoever dispatches
+/// onto a cluster does so for everybody.
+pub(crate) fn run_maker(
+    registry: &Arc<Registry>,
+    directory: &Path,
+    surroundings: Surroundings,
+) -> anyhow::Result<RunMaker> {
+    if !surroundings.git_base_url.starts_with("https://") {
+        let base = &surroundings.git_base_url;
+        return Err(UserError::usage(
+            format!("pods cannot clone from {base}: it is not an https:// address"),
+            "give --git-base-url with the address of a Git server that the cluster reaches",
+        )
+        .at("--git-base-url")
+        .into());
+    }
+    let held = Held::open(directory)?;
+    let credentials = Box::new(move |agent: &Agent, name: &str| held.get(&agent.name, name));
+    Ok(RunMaker::new(Arc::clone(registry), surroundings, credentials))
+}
+
+impl Items for ClusterItems {
+    async fn read(&self, items: &[ItemRef]) -> Vec<ItemRead> {
+        if let Some(plane) = &self.plane {
+            return plane.read(items).await;
+        }
+        let told = self.told.get();
+        let read = |wanted: &ItemRef| match told.filter(|item| item.reference() == *wanted) {
+            Some(item) => ItemRead::Found(Box::new(item.clone())),
+            None => ItemRead::Unread,
+        };
+        items.iter().map(read).collect()
+    }
+}
+
+impl ItemStates for ClusterItems {
+    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+        match &self.plane {
+            Some(plane) => plane.write_state(item, to).await,
+            None => anyhow::bail!("there is no PLANE_API_KEY"),
+        }
+    }
+}
+
+/// Publishing into files of the state directory.
+struct IntoFiles<'a>(&'a OnCluster);
+
+impl Deliver for IntoFiles<'_> {
+    async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
+        let cluster = self.0.store.cluster();
+        // A Job that is gone, or does not say what it was for, has nothing to tell.
+        let Some(subject) = cluster.subject(&job.reference()).await? else { return Ok(()) };
+        let result = cluster.result(&job.reference()).await?;
+        let lost = message::without_result();
+        let ending = Ending::of(job, result.as_ref(), &lost);
+        let plan = publish::plan(&subject, ending, &self.0.registry().states);
+        let directory = self.0.state.run(&job.run);
+        directory.write(PUBLISH_PLAN, &plan)?;
+        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())
+    }
+}
+
+/// Says what a person can do about the cluster.
+pub(crate) fn cluster_error(error: StoreError) -> UserError {
+    let text = error.to_string();
+    match error {
+        StoreError::BrokenLedger(_) => UserError::usage(
+            text,
+            "use the version of astra-dispatch that wrote it; if it is damaged, cancel all runs and remove its data",
+        ),
+        StoreError::Full(_) => UserError::failed(
+            text,
+            "the ledger holds as many tasks as it can: cancel runs, or take labels off waiting tasks",
+        ),
+        StoreError::Denied(_) => {
+            UserError::usage(text, "`astra-dispatch agents doctor` says what is missing and how to mend it")
+        }
+        StoreError::Unavailable(_) => UserError::retry(
+            text,
+            "try again, nothing was lost; if it stays so, check that `kubectl get namespaces` works",
+        ),
+    }
+}

@@ -1,0 +1,137 @@
+//! Where runs are carried out, and what every command does alike there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::adapters::local::StateDirectory;
+use crate::adapters::registry_files;
+use crate::adapters::run_directory::RunDirectory;
+use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
+use crate::commands::local::Local;
+use crate::commands::on_cluster::OnCluster;
+use crate::domain::name::RunId;
+use crate::domain::pass::{Hint, PassReport};
+use crate::domain::registry::{ExecutorKind, Registry};
+use crate::domain::run_plan::Surroundings;
+
+/// Where Git remotes are unless somebody says otherwise.
+const GITHUB: &str = "https://github.com";
+/// Remembers, in the state directory, where Git remotes are.
+const GIT_BASE: &str = "git-base-url";
+
+/// One machine, or a cluster.
+pub(crate) enum Place {
+    Local(Box<Local>),
+    Cluster(Box<OnCluster>),
+}
+
+/// What both begin with.
+pub(crate) struct Opened {
+    pub(crate) registry: Arc<Registry>,
+    /// Where it is.
+    pub(crate) directory: PathBuf,
+    pub(crate) state: StateDirectory,
+    pub(crate) surroundings: Surroundings,
+}
+
+impl Opened {
+    /// Reads the registry and opens the state.
+    pub(crate) fn new(
+        registry: &RegistryArgs,
+        state: &StateArgs,
+        git_base_url: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let loaded = registry_files::load(&registry.registry)?;
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let state = StateDirectory::open(state.state_dir.as_deref(), &loaded.plane.workspace, variable)?;
+        let directory = std::path::absolute(&registry.registry).context("find the registry")?;
+        let surroundings = Surroundings {
+            git_base_url: git_base(&state, git_base_url)?,
+            registry_path: path_in_repository(&directory),
+        };
+        Ok(Self { registry: Arc::new(loaded), directory, state, surroundings })
+    }
+}
+
+impl Place {
+    /// Opens the one that is meant.
+    pub(crate) async fn open(
+        registry: &RegistryArgs,
+        state: &StateArgs,
+        executor: &ExecutorArgs,
+        git_base_url: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let opened = Opened::new(registry, state, git_base_url)?;
+        Ok(match executor_kind(executor.executor, &opened.registry) {
+            ExecutorKind::Local => Self::Local(Box::new(Local::with(opened)?)),
+            ExecutorKind::Kubernetes => {
+                let Opened { registry, directory, state, surroundings } = opened;
+                let cluster = OnCluster::open(registry, &directory, state, surroundings).await?;
+                Self::Cluster(Box::new(cluster))
+            }
+        })
+    }
+
+    /// Runs the pass, publishes what has ended, and goes on until nothing is left to do.
+    pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'_>> {
+        match self {
+            Self::Local(local) => local.pass(hints, stop).await,
+            Self::Cluster(cluster) => cluster.pass(hints, stop).await,
+        }
+    }
+
+    /// The state directory: publishing leaves its plans there.
+    pub(crate) fn state(&self) -> &StateDirectory {
+        match self {
+            Self::Local(local) => &local.executor.state,
+            Self::Cluster(cluster) => &cluster.state,
+        }
+    }
+
+    /// Fails where there is no such run.
+    pub(crate) async fn must_know(&self, run: &RunId) -> anyhow::Result<()> {
+        match self {
+            Self::Local(local) => local.known_job(run).map(drop),
+            Self::Cluster(cluster) => cluster.known_job(run).await.map(drop),
+        }
+    }
+}
+
+/// Which executor is meant: the option, then `astra.yaml`, then where this runs.
+fn executor_kind(choice: Option<ExecutorChoice>, registry: &Registry) -> ExecutorKind {
+    let in_workflow = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
+    match (choice, registry.executor) {
+        (Some(ExecutorChoice::Local), _) => ExecutorKind::Local,
+        (Some(ExecutorChoice::Kubernetes), _) => ExecutorKind::Kubernetes,
+        (None, Some(kind)) => kind,
+        (None, None) if in_workflow => ExecutorKind::Kubernetes,
+        (None, None) => ExecutorKind::Local,
+    }
+}
+
+/// Where Git remotes are: as given, else as given last time here (whoever starts the next run must
+/// fetch from where the first one did), else the server of the workflow, else GitHub.
+fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<String> {
+    let path = state.root().join(GIT_BASE);
+    let kept = std::fs::read_to_string(&path).ok().map(|kept| kept.trim().to_owned());
+    let kept = kept.filter(|kept| !kept.is_empty());
+    if let Some(given) = given.filter(|given| !given.is_empty()) {
+        if kept.as_deref() != Some(given) {
+            // Whole or not at all: others read it at any moment.
+            RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;
+        }
+        return Ok(given.to_owned());
+    }
+    let server = || std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty());
+    Ok(kept.or_else(server).unwrap_or_else(|| GITHUB.to_owned()))
+}
+
+/// Where the registry is within its repository: protected from the agents' work. Outside of a
+/// repository it is taken for the usual place.
+fn path_in_repository(registry: &Path) -> String {
+    let root = registry.ancestors().skip(1).find(|ancestor| ancestor.join(".git").exists());
+    let relative = root.and_then(|root| registry.strip_prefix(root).ok()).and_then(Path::to_str);
+    relative.filter(|path| !path.is_empty()).unwrap_or(".astra").to_owned()
+}

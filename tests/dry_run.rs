@@ -1,0 +1,114 @@
+//! `dispatch` towards a cluster that nobody asks, or that is not there.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/site.rs"]
+mod site;
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+use site::{Site, text};
+
+const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: one, context: {cluster: c, user: u}}]
+current-context: one
+"#;
+
+const IMAGE: &str =
+    "registry.example.com/astra@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A registry whose runs have images.
+fn site() -> Site {
+    let site = Site::new("true", 1);
+    let edit = |path: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(site.path(path)).unwrap();
+        assert!(text.contains(from), "{path} has {from}");
+        site.write(path, &text.replace(from, to));
+    };
+    edit(".astra/astra.yaml", "kubernetes:\n", &format!("kubernetes:\n  image: {IMAGE}\n"));
+    edit(".astra/agents/vega.yaml", "runtime: {", &format!("runtime: {{image: {IMAGE:?}, "));
+    site
+}
+
+fn dispatch(site: &Site, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let event = site.event(7, 1, &json!({}));
+    let mut command = site.command(&["dispatch", "--event", &event]);
+    command
+        .args(arguments)
+        .env("ASTRA_GIT_BASE_URL", "https://git.example.com")
+        .envs(variables.iter().copied());
+    command.output().unwrap()
+}
+
+#[test]
+fn the_manifests_of_a_run_are_shown_without_a_cluster_and_without_values() {
+    let site = site();
+    let output = dispatch(&site, &[], &["--dry-run", "client"]);
+    let (shown, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("vega"), "the decision is told to people: {said}");
+    let manifests: Vec<Value> =
+        shown.split("---\n").skip(1).map(|one| serde_saphyr::from_str(one).unwrap()).collect();
+    let kinds: Vec<&Value> = manifests.iter().map(|manifest| &manifest["kind"]).collect();
+    assert_eq!(kinds, ["Job", "Secret"]);
+    assert_eq!(manifests[0]["spec"]["suspend"], true);
+    assert_eq!(manifests[0]["metadata"]["name"], manifests[1]["metadata"]["name"]);
+    let subject = manifests[0]["metadata"]["annotations"]["dispatch.astra.dev/subject"].as_str().unwrap();
+    let subject: Value = serde_json::from_str(subject).unwrap();
+    assert_eq!(
+        (&subject["agent"], &subject["decision"][0]["chosen"]),
+        (&json!("vega"), &json!(true)),
+        "{subject:#}"
+    );
+    let values = manifests[1]["stringData"].as_object().unwrap();
+    assert!(
+        values.contains_key("plan.json") && values.values().all(|value| value == "(not shown)"),
+        "{values:?}"
+    );
+    let status = site.status();
+    assert_eq!((&status["runs"], &status["waiting"]), (&json!([]), &json!([])), "nothing was changed");
+}
+
+#[test]
+fn what_keeps_a_run_from_a_cluster_is_said_with_its_remedy() {
+    let site = site();
+    site.write("kubeconfig", KUBECONFIG);
+    let unreachable = site.path("kubeconfig");
+    let unreachable = ("KUBECONFIG", unreachable.to_str().unwrap());
+    let kubernetes = ["--executor", "kubernetes"];
+    let server = ["--dry-run", "server", "--executor", "local"];
+    let by_hand = ["--executor", "kubernetes", "--task", "AST-7"];
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str);
+    let cases: [Case<'_>; 6] = [
+        (&[], &kubernetes, 2, "set KUBECONFIG"),
+        (&[("KUBECONFIG", "/nowhere")], &kubernetes, 2, "set KUBECONFIG"),
+        (&[unreachable], &kubernetes, 75, "kubectl get namespaces"),
+        (
+            &[unreachable, ("ASTRA_GIT_BASE_URL", "file:///srv")],
+            &kubernetes,
+            2,
+            "pods cannot clone from file:///srv",
+        ),
+        (&[], &server, 2, "--executor kubernetes"),
+        (&[unreachable], &by_hand, 2, "set PLANE_API_KEY"),
+    ];
+    for (variables, arguments, code, words) in cases {
+        let output = dispatch(&site, variables, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+    // An image that nobody named would be found out by the cluster only.
+    let settings = std::fs::read_to_string(site.path(".astra/astra.yaml")).unwrap();
+    site.write(".astra/astra.yaml", &settings.replace(&format!("  image: {IMAGE}\n"), ""));
+    let output = dispatch(&site, &[], &["--dry-run", "client"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("kubernetes.image"), "{said}");
+}

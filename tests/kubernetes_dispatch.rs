@@ -1,0 +1,226 @@
+//! `dispatch` onto a real cluster, with the real program: from an event to a branch, beyond capacity,
+//! cancelled, tried without effect, and where something is missing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+#[path = "support/git_server.rs"]
+mod git_server;
+#[path = "support/site.rs"]
+mod site;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use astra_dispatch::adapters::registry_files;
+use astra_dispatch::domain::kubernetes::DISPATCHER_GROUP;
+use cluster::TestCluster;
+use git_server::GitServer;
+use serde_json::{Value, json};
+use site::{Site, runs_in, text};
+
+/// A task with "slow" in its text takes long.
+const SCRIPT: &str = "if grep -q slow $RUN_TASK_FILE; then sleep 600; fi; echo hello > hello.txt; \
+                      echo 'Said hello.' > $RUN_OUTPUT_DIR/summary.md";
+
+/// A registry with one agent of its own on the cluster, and the program with the dispatcher's rights.
+struct World {
+    site: Site,
+    cluster: TestCluster,
+    git: GitServer,
+}
+
+impl World {
+    async fn new() -> Self {
+        let git = GitServer::new(cluster::host_address()).await;
+        let image = image(&git.authority());
+        let site = Site::new(SCRIPT, 1);
+        let suffix: u32 = rand::random();
+        let agent = format!("t{suffix:08x}");
+        let settings = std::fs::read_to_string(site.path(".astra/astra.yaml")).unwrap();
+        let settings = settings.replace(
+            "system_namespace: astra-system",
+            &format!("system_namespace: astra-{suffix:08x}\n  image: {image}"),
+        );
+        site.write(".astra/astra.yaml", &settings);
+        let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+        let own = vega.replace("vega", &agent).replace("prompts/t", "prompts/vega.md # t").replace(
+            "runtime: {kind",
+            &format!("limits: {{memory: 256Mi}}\nruntime: {{image: {image:?}, kind"),
+        );
+        let own = own.replace(
+            &format!("personality: prompts/vega.md # {}.md", &agent),
+            "personality: prompts/vega.md",
+        );
+        site.write(&format!(".astra/agents/{agent}.yaml"), &own);
+        for other in ["vega", "sirius"] {
+            std::fs::remove_file(site.path(&format!(".astra/agents/{other}.yaml"))).unwrap();
+        }
+        let registry = registry_files::load(&site.path(".astra")).unwrap();
+        let cluster = TestCluster::of(registry, agent.parse().unwrap()).await;
+        let kubeconfig = std::fs::read_to_string(std::env::var("ASTRA_TEST_KUBECONFIG").unwrap()).unwrap();
+        let mut kubeconfig: Value = serde_saphyr::from_str(&kubeconfig).unwrap();
+        for user in kubeconfig["users"].as_array_mut().unwrap() {
+            user["user"]["as"] = json!("dispatcher");
+            user["user"]["as-groups"] = json!([DISPATCHER_GROUP]);
+        }
+        site.write("kubeconfig", &kubeconfig.to_string());
+        Self { site, cluster, git }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.site.command(arguments);
+        command.env("KUBECONFIG", self.site.path("kubeconfig"));
+        command.env("ASTRA_EXECUTOR", "kubernetes").env("ASTRA_GIT_BASE_URL", self.git.base_url());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn dispatch(&self, event: &str) -> Value {
+        self.json(&["dispatch", "--event", event, "--format", "json"])
+    }
+
+    fn status(&self) -> Value {
+        self.json(&["status", "--format", "json"])
+    }
+
+    /// Publishes until this run is published.
+    async fn published(&self, run: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(90);
+        loop {
+            let report = self.json(&["publish", "--format", "json"]);
+            let published = report["published"].as_array().unwrap().iter().find(|one| one["run"] == run);
+            if let Some(published) = published {
+                let plan = std::fs::read_to_string(published["plan"].as_str().unwrap()).unwrap();
+                return serde_json::from_str(&plan).unwrap();
+            }
+            assert!(Instant::now() < end, "after 90 seconds: {:#}", self.status());
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+/// Our image: the program, Git, a shell for the scripted agent, and the authority of the Git server.
+fn image(authority: &Path) -> String {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/image"))
+        .arg(format!("localhost/astra-{:08x}:1", rand::random::<u32>()))
+        .arg(format!("{}:/usr/local/bin/astra-dispatch", env!("CARGO_BIN_EXE_astra-dispatch")))
+        .args(["/usr/bin/git", "/usr/lib/git-core", "/usr/bin/busybox:/bin/busybox"])
+        .arg(format!("{}:/etc/ssl/certs/ca-certificates.crt", authority.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn an_event_becomes_a_branch_and_frees_its_slot() {
+    let world = World::new().await;
+    let event = world.site.event(7, 1, &json!({}));
+    let explained = world.json(&["explain", "--event", &event, "--format", "json"]);
+    assert_eq!(
+        (&explained["outcome"], &explained["executor"]["kind"]),
+        (&json!("dispatched"), &json!("kubernetes"))
+    );
+    let tried = world.run(&["dispatch", "--event", &event, "--dry-run", "server"]);
+    let said = text(&tried.stdout);
+    assert_eq!(
+        (tried.status.code(), said.matches("would be taken").count()),
+        (Some(0), 2),
+        "{said}{}",
+        text(&tried.stderr)
+    );
+    assert_eq!(world.status()["runs"], json!([]), "nothing was changed");
+
+    let first = world.dispatch(&event);
+    assert_eq!(first["outcome"], "dispatched", "{first:#}");
+    let run = first["run"].as_str().unwrap();
+    assert_eq!(
+        (&first["executor"]["job"], &first["executor"]["namespace"]),
+        (&json!(run), &json!(world.cluster.namespace()))
+    );
+    let again = world.dispatch(&event);
+    assert_eq!((&again["outcome"], &again["run"]), (&json!("ignored"), &json!(run)), "{again:#}");
+    let second = world.site.event(8, 1, &json!({}));
+    assert_eq!(world.dispatch(&second)["outcome"], "waiting");
+    assert_eq!(world.status()["waiting"][0]["task"], "AST-8");
+
+    let plan = world.published(run).await;
+    assert_eq!(plan["pull_request"]["base"], "main", "{plan:#}");
+    assert!(plan.to_string().contains("Said hello."), "{plan:#}");
+    assert_eq!(world.git.git(&["show", &format!("astra/{run}:hello.txt")]), "hello");
+    let status = world.status();
+    assert_eq!(
+        (runs_in(&status, "published"), &status["runs"][0]["outcome"]),
+        (1, &json!("changed")),
+        "{status:#}"
+    );
+    let log = text(&world.run(&["logs", run]).stdout);
+    assert!(log.contains("prepare: at ") && log.contains("agent: "), "{log}");
+    // Its slot is free.
+    let second = world.dispatch(&second);
+    assert_eq!(second["outcome"], "dispatched", "{second:#}");
+    world.published(second["run"].as_str().unwrap()).await;
+    world.cluster.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn a_run_is_cancelled_and_an_item_that_is_gone_takes_its_run_with_it() {
+    let world = World::new().await;
+    let slow = world.site.event(7, 1, &json!({"name": "A slow task"}));
+    let first = world.dispatch(&slow);
+    let run = first["run"].as_str().unwrap();
+    let cancelled = world.run(&["cancel", run]);
+    assert!(text(&cancelled.stdout).contains("cancelled"), "{}", text(&cancelled.stderr));
+    let plan = world.published(run).await;
+    assert!(plan["pull_request"].is_null(), "{plan:#}");
+    assert!(text(&world.run(&["cancel", run]).stdout).contains("has ended already"));
+
+    let slow = world.site.event(8, 1, &json!({"name": "Another slow task"}));
+    let second = world.dispatch(&slow);
+    assert_eq!(second["outcome"], "dispatched", "{second:#}");
+    let mut gone: Value =
+        serde_json::from_str(&std::fs::read_to_string(world.site.path(&slow)).unwrap()).unwrap();
+    gone["action"] = json!("deleted");
+    world.site.write("gone.json", &gone.to_string());
+    let report = world.dispatch("gone.json");
+    assert_eq!((&report["outcome"], &report["run"]), (&json!("cancelled"), &second["run"]), "{report:#}");
+    world.published(second["run"].as_str().unwrap()).await;
+    world.cluster.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn what_is_missing_is_said() {
+    let world = World::new().await;
+    let event = world.site.event(7, 1, &json!({}));
+    let settings = std::fs::read_to_string(world.site.path(".astra/astra.yaml")).unwrap();
+    let elsewhere = settings.replace("system_namespace: astra-", "system_namespace: nowhere-");
+    world.site.write(".astra/astra.yaml", &elsewhere);
+    let output = world.run(&["dispatch", "--event", &event]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("agents doctor") || said.contains("agents provision"), "{said}");
+    world.site.write(".astra/astra.yaml", &settings);
+
+    // An agent whose namespace is gone refuses; nothing is left behind.
+    let path = format!("/api/v1/namespaces/{}", world.cluster.namespace());
+    world.cluster.call(http::Method::DELETE, &path, "application/json", &Value::Null).await;
+    let output = world.run(&["dispatch", "--event", &event, "--format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    assert_ne!(report["outcome"], "dispatched", "{report:#}{}", text(&output.stderr));
+    world.cluster.remove().await;
+}
