@@ -8,6 +8,7 @@ use crate::domain::escape;
 use crate::error::{Exit, UserError};
 
 pub mod decision_table;
+pub mod workflow;
 
 /// Writes a result to stdout, with a newline at its end. A reader that has gone away is no error.
 pub fn result(text: &str) -> anyhow::Result<()> {
@@ -19,8 +20,10 @@ pub fn result(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a value as one JSON document to stdout.
+/// Writes a value as one JSON document to stdout; in a workflow, it is the step's output `json` too.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let compact = serde_json::to_string(value).context("write the result as JSON")?;
+    workflow::set_outputs(&[("json", compact)])?;
     result(&serde_json::to_string_pretty(value).context("write the result as JSON")?)
 }
 

@@ -58,13 +58,12 @@ fn the_manifests_of_a_run_are_shown_without_a_cluster_and_without_values() {
     assert_eq!(kinds, ["Job", "Secret"]);
     assert_eq!(manifests[0]["spec"]["suspend"], true);
     assert_eq!(manifests[0]["metadata"]["name"], manifests[1]["metadata"]["name"]);
-    let subject = manifests[0]["metadata"]["annotations"]["dispatch.astra.dev/subject"].as_str().unwrap();
-    let subject: Value = serde_json::from_str(subject).unwrap();
-    assert_eq!(
-        (&subject["agent"], &subject["decision"][0]["chosen"]),
-        (&json!("vega"), &json!(true)),
-        "{subject:#}"
-    );
+    let annotation = |name: &str| -> Value {
+        let text = manifests[0]["metadata"]["annotations"][format!("dispatch.astra.dev/{name}")].as_str();
+        serde_json::from_str(text.unwrap()).unwrap()
+    };
+    assert_eq!(annotation("subject")["agent"], "vega");
+    assert_eq!(annotation("decision")[0]["chosen"], true);
     let values = manifests[1]["stringData"].as_object().unwrap();
     assert!(
         values.contains_key("plan.json") && values.values().all(|value| value == "(not shown)"),

@@ -20,7 +20,7 @@ use crate::domain::report::{AlsoReport, DecisionReport, ExecutorReport, Outcome}
 use crate::domain::result::RunResult;
 use crate::domain::work_item::WorkItem;
 use crate::error::{Exit, UserError};
-use crate::output::{self, decision_table};
+use crate::output::{self, decision_table, workflow};
 
 mod dry_run;
 mod on_cluster;
@@ -183,6 +183,7 @@ fn say_where(local: &Local, run: &RunId) {
 }
 
 fn finish(state: &StateDirectory, format: Format, report: &DecisionReport) -> anyhow::Result<()> {
+    workflow::set_outputs(&report.step_outputs())?;
     if format == Format::Json {
         return output::json(report);
     }

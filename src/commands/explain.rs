@@ -19,7 +19,7 @@ use crate::domain::registry::Registry;
 use crate::domain::report::{DecisionReport, ExecutorReport};
 use crate::domain::work_item::{ItemRef, WorkItem};
 use crate::error::{Exit, UserError};
-use crate::output::{self, decision_table};
+use crate::output::{self, decision_table, workflow};
 
 pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let git_base_url = args.git.git_base_url.as_deref();
@@ -28,6 +28,7 @@ pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
             Place::Local(local) => (explained(&local, &args.task).await?, local.executor.workforce),
             Place::Cluster(cluster) => (explained_on_cluster(&cluster, &args.task).await?, cluster.workforce),
         };
+    workflow::set_outputs(&report.step_outputs())?;
     match args.format.format {
         Format::Json => output::json(&report)?,
         Format::Text => output::result(&decision_table::text(&report, registry.registry(), true))?,

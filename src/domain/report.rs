@@ -231,6 +231,24 @@ impl DecisionReport {
         }
     }
 
+    /// The outputs of a workflow's step (`action.yml`); what does not apply is empty.
+    pub fn step_outputs(&self) -> Vec<(&'static str, String)> {
+        let executor = self.executor.as_ref();
+        let task = self.task.as_ref();
+        let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+        let pull_request = task.and_then(|task| task.pull_request).map(|number| number.to_string());
+        vec![
+            ("outcome", self.outcome.name().to_owned()),
+            ("reason", self.reason.clone()),
+            ("task", text(task.and_then(|task| task.key.as_ref()))),
+            ("agent", text(self.agent.as_ref())),
+            ("run", text(self.run.as_ref())),
+            ("namespace", text(executor.and_then(|executor| executor.namespace.as_ref()))),
+            ("job", text(executor.and_then(|executor| executor.job.as_ref()))),
+            ("pull-request", pull_request.unwrap_or_default()),
+        ]
+    }
+
     /// Rule 1 of the order: the event is not about a work item, or not about one of ours.
     pub fn not_a_work_item(event: &Delivery, registry: &Registry) -> Self {
         let reason = match event.other_workspace(registry.plane.workspace_id) {

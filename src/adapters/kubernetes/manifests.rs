@@ -61,14 +61,18 @@ impl RunMaker {
         let agent = self.agent(new)?;
         let plan = self.plan(new, agent);
         let mut subject = Subject::new(new, agent, &self.workforce, running);
-        subject.decision.sort_by_key(|candidate| !candidate.chosen);
-        subject.decision.truncate(CANDIDATES);
-        let subject = serde_json::to_string(&subject).map_err(|error| error.to_string())?;
+        let mut decision = std::mem::take(&mut subject.decision);
+        decision.sort_by_key(|candidate| !candidate.chosen);
+        decision.truncate(CANDIDATES);
+        let json = |value: serde_json::Result<String>| value.map_err(|error| error.to_string());
+        let (subject, decision) =
+            (json(serde_json::to_string(&subject))?, json(serde_json::to_string(&decision))?);
         let input = JobInput {
             plan: &plan,
             item: new.task.item,
             project: new.task.project,
             attempt: new.attempt,
+            decision: &decision,
             subject: &subject,
             runtime: &agent.runtime,
             image: self.workforce.registry().kubernetes.image.as_deref(),

@@ -7,9 +7,9 @@ use kube::api::{Api, LogParams};
 use super::Cluster;
 use super::call::CallError;
 use crate::domain::job::JobRef;
-use crate::domain::kubernetes::ANNOTATION_SUBJECT;
 use crate::domain::kubernetes::job_state::result_in_message;
 use crate::domain::kubernetes::pod::Step;
+use crate::domain::kubernetes::{ANNOTATION_DECISION, ANNOTATION_SUBJECT};
 use crate::domain::publish::Subject;
 use crate::domain::result::RunResult;
 use crate::domain::result_copy::LOG_LINE_PREFIX;
@@ -47,7 +47,9 @@ impl Cluster {
             found => found?.value,
         };
         let annotations = found.metadata.annotations.unwrap_or_default();
-        Ok(annotations.get(ANNOTATION_SUBJECT).and_then(|text| serde_json::from_str(text).ok()))
+        let subject = annotations.get(ANNOTATION_SUBJECT).and_then(|text| serde_json::from_str(text).ok());
+        let decision = annotations.get(ANNOTATION_DECISION).and_then(|text| serde_json::from_str(text).ok());
+        Ok(subject.map(|subject| Subject { decision: decision.unwrap_or_default(), ..subject }))
     }
 
     /// Reads the log of one step, line by line. `follow`: until the step ends. `false`: the step has

@@ -66,7 +66,7 @@ impl JobIdentity {
         labels
     }
 
-    /// The annotations of a new Job, but for its subject.
+    /// The annotations of a new Job, but for its subject and decision.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         string_map([
             (ANNOTATION_ITEM, item_annotation(self.project, self.item)),

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::identity::JobIdentity;
 use super::pod::pod_template;
-use super::{ANNOTATION_SUBJECT, string_map};
+use super::{ANNOTATION_DECISION, ANNOTATION_SUBJECT, string_map};
 use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::registry::{Limits, Runtime};
 use crate::domain::run_plan::RunPlan;
@@ -29,7 +29,9 @@ pub struct JobInput<'a> {
     pub project: ProjectId,
     /// Counted from 1.
     pub attempt: u32,
-    /// What the run is for and how it came to be, as JSON.
+    /// The candidates as JSON, at most 20.
+    pub decision: &'a str,
+    /// What the run is for, as JSON.
     pub subject: &'a str,
     /// The agent's runtime: image, user, class.
     pub runtime: &'a Runtime,
@@ -74,7 +76,10 @@ pub fn job(input: &JobInput) -> Result<Job, MissingImage> {
         registry: plan.registry.clone(),
     };
     let mut annotations = identity.annotations();
-    annotations.extend(string_map([(ANNOTATION_SUBJECT, input.subject.to_owned())]));
+    annotations.extend(string_map([
+        (ANNOTATION_DECISION, input.decision.to_owned()),
+        (ANNOTATION_SUBJECT, input.subject.to_owned()),
+    ]));
     Ok(Job {
         metadata: ObjectMeta {
             name: Some(plan.run.to_string()),

@@ -35,7 +35,9 @@ pub const ANNOTATION_ITEM: &str = "dispatch.astra.dev/item";
 pub const ANNOTATION_REGISTRY: &str = "dispatch.astra.dev/registry";
 /// Annotation: the attempt, from 1.
 pub const ANNOTATION_ATTEMPT: &str = "dispatch.astra.dev/attempt";
-/// Annotation: what the run is for and how it came to be, as JSON ([`Subject`](crate::domain::publish::Subject)).
+/// Annotation: the candidates as JSON, at most 20.
+pub const ANNOTATION_DECISION: &str = "dispatch.astra.dev/decision";
+/// Annotation: what the run is for, as JSON ([`Subject`](crate::domain::publish::Subject) without its decision).
 pub const ANNOTATION_SUBJECT: &str = "dispatch.astra.dev/subject";
 /// Annotation: `{from, to, written_at, acknowledged}`.
 pub const ANNOTATION_ITEM_STATE: &str = "dispatch.astra.dev/item-state";

@@ -48,6 +48,7 @@ fn input<'a>(plan: &'a RunPlan, runtime: &'a Runtime) -> JobInput<'a> {
         item: ItemId(uuid::Uuid::from_u128(1)),
         project: ProjectId(uuid::Uuid::from_u128(2)),
         attempt: 1,
+        decision: "[]",
         subject: "{}",
         runtime,
         image: Some("registry.example.com/astra-dispatch@sha256:bb"),
