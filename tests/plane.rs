@@ -390,6 +390,79 @@ async fn a_task_dispatched_by_key_is_as_it_is_in_plane() {
     assert!(said.contains("there is no AST-99 in Plane"), "{said}");
 }
 
+/// The program with a key for the stand-in, on this machine.
+async fn with_plane(site: &Site, fake: &PlaneFake, arguments: &[&str]) -> Value {
+    let mut program = tokio::process::Command::from(site.command(arguments));
+    program.envs([("PLANE_API_KEY", KEY), ("PLANE_BASE_URL", &fake.url)]);
+    let output = program.output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", site::text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The name of the item's state, and the run's comments on it.
+fn shown(world: &World, run: &str) -> (String, Vec<Value>) {
+    let project = &world.projects[PROJECT];
+    let item = project.items.iter().find(|item| item["id"] == ITEM);
+    let state = item.and_then(|item| project.states.iter().find(|state| state["id"] == item["state"]));
+    let name = state.and_then(|state| state["name"].as_str()).unwrap_or("gone").to_owned();
+    let own = project.comments.get(ITEM).into_iter().flatten().filter(|one| one["external_id"] == run);
+    (name, own.cloned().collect())
+}
+
+const BY_KEY: [&str; 6] = ["dispatch", "--task", "AST-2", "--executor", "local", "--format=json"];
+
+#[tokio::test]
+async fn a_task_goes_through_its_states_with_one_comment() {
+    let fake = PlaneFake::start(wanted_world()).await;
+    let site = Site::new("echo more >> README.md; echo 'Said <b>more</b>.' > $RUN_OUTPUT_DIR/summary.md", 1);
+    let settings = std::fs::read_to_string(site.path(".astra/astra.yaml")).unwrap();
+    site.write(".astra/astra.yaml", &settings.replace("review: null", "review: Done"));
+    let report = with_plane(&site, &fake, &BY_KEY).await;
+    assert_eq!(report["result"]["outcome"], "changed", "{report:#}");
+    let run = report["run"].as_str().unwrap();
+    let (state, comments) = fake.world(|world| shown(world, run));
+    assert_eq!((state.as_str(), comments.len()), ("Done", 1), "{comments:#?}");
+    let html = comments[0]["comment_html"].as_str().unwrap();
+    assert!(html.contains("&lt;b&gt;more&lt;/b&gt;"), "{html}");
+    let requests = fake.world(|world| std::mem::take(&mut world.requests));
+    let moves = requests.iter().filter(|one| one.starts_with("PATCH") && !one.contains("comments")).count();
+    assert_eq!(moves, 2, "to started and to its outcome: {requests:#?}");
+
+    // Nothing is told twice.
+    let again = with_plane(&site, &fake, &["publish", "--format", "json"]).await;
+    assert_eq!(again["published"], json!([]));
+    let writes = fake.world(|world| world.requests.iter().filter(|one| !one.starts_with("GET")).count());
+    assert_eq!(writes, 0);
+    assert!(requests.len() <= 10, "{requests:#?}");
+}
+
+#[tokio::test]
+async fn an_item_that_goes_away_while_its_agent_works_stops_the_run() {
+    let fake = PlaneFake::start(wanted_world()).await;
+    let site = Site::new("sleep 60", 1);
+    let detached = [BY_KEY.as_slice(), &["--detach"]].concat();
+    let report = with_plane(&site, &fake, &detached).await;
+    let run = report["run"].as_str().unwrap();
+    assert_eq!(fake.world(|world| shown(world, run).0), "In Progress");
+    fake.world(|world| world.projects.get_mut(PROJECT).unwrap().items.clear());
+    // An event is a hint to look, whatever it says itself.
+    let event =
+        format!("{}/fixtures/events/10-issue-created-label-agent-coder.json", env!("CARGO_MANIFEST_DIR"));
+    let hinted = ["dispatch", "--event", &event, "--executor", "local", "--format", "json"];
+    assert_eq!(with_plane(&site, &fake, &hinted).await["outcome"], "cancelled");
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        with_plane(&site, &fake, &["publish", "--format", "json"]).await;
+        let status = with_plane(&site, &fake, &["status", "--format", "json"]).await;
+        if site::runs_in(&status, "published") == 1 {
+            assert_eq!(status["runs"][0]["class"], "cancelled", "{status:#}");
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{status:#}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test]
 async fn every_way_to_fail_has_its_own_words() {
     let fake = PlaneFake::start(recorded_world()).await;

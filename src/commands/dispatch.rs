@@ -77,7 +77,10 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
         Meant::ByHand { item } => (item, Hint { item: item.reference(), by_hand: true }),
         Meant::NoItem { delivery } => return without_item(local, delivery).await,
     };
-    if matches!(meant, Meant::Told { .. }) && !store.store_snapshot(item).map_err(store_error)? {
+    let is_told = matches!(meant, Meant::Told { .. });
+    let is_news = !is_told || store.store_snapshot(item).map_err(store_error)?;
+    // With a key for Plane, what counts is what is there now, not how old its event is.
+    if !is_news && local.plane.is_none() {
         return stale(local, item, meant.delivery());
     }
     // What other dispatchers were told and could not deal with before they died comes along.

@@ -39,7 +39,9 @@ pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
 async fn explained(local: &Local, task: &TaskArgs) -> anyhow::Result<DecisionReport> {
     let meant = meant(task, local).await?;
     Ok(match &meant {
-        Meant::Told { item, delivery } if local.executor.store.is_known(item).map_err(store_error)? => {
+        Meant::Told { item, delivery }
+            if local.plane.is_none() && local.executor.store.is_known(item).map_err(store_error)? =>
+        {
             stale(local, item, Some(delivery))?
         }
         Meant::Told { item, delivery } => tried_here(local, item, false, Some(delivery)).await?,
@@ -81,7 +83,7 @@ async fn tried_here(
     let runs = local.executor.store.all_runs().map_err(store_error)?;
     let jobs = runs.into_iter().map(|known| known.job).collect();
     let copy = MemoryStore::copy_of(local.ledger().await?, jobs);
-    let items = Told { item, others: &local.executor.store };
+    let items = Told { item, others: &local.items() };
     let hint = Hint { item: item.reference(), by_hand };
     let workforce = &local.executor.workforce;
     Ok(tried(workforce, &copy, &items, hint, delivery, Some(locally())).await?.0)

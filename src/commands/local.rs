@@ -1,30 +1,34 @@
-//! What every command on this machine shares: the state, the pass, and publishing without GitHub
-//! and Plane.
+//! What every command on this machine shares: the state, the pass, and publishing.
 
 use std::time::Duration;
 
 use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::local::phase_process::Phase;
+use crate::adapters::plane::PlaneClient;
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, SUBJECT};
-use crate::adapters::store::drive::Deliver;
+use crate::adapters::store::drive::{Deliver, ItemStates};
 use crate::adapters::store::sqlite::SqliteStore;
-use crate::adapters::store::{Store, StoreError};
+use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
-use crate::commands::passes::World;
+use crate::commands::passes::{ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
-use crate::domain::job::Job;
+use crate::commands::word_to_plane;
+use crate::domain::job::{ItemState, Job, JobRef};
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::RunId;
-use crate::domain::pass::{Hint, PassReport, Timing};
-use crate::domain::publish::{self, Ending, Subject};
+use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
+use crate::domain::publish::{self, Ending, PublishPlan, Subject};
 use crate::domain::registry::Registry;
 use crate::domain::result::{FailureClass, RunResult};
+use crate::domain::work_item::ItemRef;
 use crate::error::UserError;
 
 /// The local executor with everything that it needs.
 pub(crate) struct Local {
     pub(crate) executor: LocalExecutor,
+    /// Where there is a key for it.
+    pub(crate) plane: Option<PlaneClient>,
 }
 
 impl Local {
@@ -41,8 +45,10 @@ impl Local {
     pub(crate) fn with(opened: Opened) -> anyhow::Result<Self> {
         let Opened { registry, directory, state, surroundings } = opened;
         let store = SqliteStore::open(&state.store()).map_err(store_error)?;
+        let plane = PlaneClient::of_environment(&registry.plane)?;
         let workforce = Workforce::new(registry);
-        Ok(Self { executor: LocalExecutor { store, state, workforce, registry: directory, surroundings } })
+        let executor = LocalExecutor { store, state, workforce, registry: directory, surroundings };
+        Ok(Self { executor, plane })
     }
 
     /// The registry in use.
@@ -55,18 +61,33 @@ impl Local {
         self.world().pass(hints, stop).await
     }
 
-    fn world(&self) -> World<'_, LocalExecutor, SqliteStore, Offline<'_>> {
+    fn world(&self) -> World<'_, LocalExecutor, LocalItems<'_>, IntoFiles<'_>> {
         World {
             workforce: &self.executor.workforce,
             store: &self.executor,
-            items: &self.executor.store,
-            deliver: Offline(self),
-            moves: true,
+            items: self.items(),
+            publisher: IntoFiles(self),
+            moves: if self.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::InSnapshots },
             // Nobody but this machine moves a snapshot: no late write has to be waited for.
             timing: Timing { claim_margin: Duration::ZERO, ..Timing::default() },
             before: LocalExecutor::reconcile,
             remedy: store_error,
         }
+    }
+
+    /// Work items, as far as this machine can read them.
+    pub(crate) fn items(&self) -> LocalItems<'_> {
+        LocalItems { plane: self.plane.as_ref(), snapshots: &self.executor.store }
+    }
+
+    /// What publishing a run tells; `None`: it never got a directory, so there is nothing to tell.
+    fn plan(&self, job: &Job) -> anyhow::Result<Option<PublishPlan>> {
+        let Some(subject) = self.executor.state.run(&job.run).read::<Subject>(SUBJECT)? else {
+            return Ok(None);
+        };
+        let (result, lost) = (self.result(&job.run)?, message::without_result());
+        let ending = Ending::of(job, result.as_ref(), &lost);
+        Ok(Some(publish::plan(&subject, ending, &self.registry().states)))
     }
 
     /// What a run brought, if it got that far.
@@ -114,19 +135,49 @@ impl Local {
     }
 }
 
-/// Publishing without GitHub and Plane: the plan is written into the run's directory.
-struct Offline<'a>(&'a Local);
+/// Work items: Plane's where there is a key; else as events told them.
+pub(crate) struct LocalItems<'a> {
+    plane: Option<&'a PlaneClient>,
+    snapshots: &'a SqliteStore,
+}
 
-impl Deliver for Offline<'_> {
+impl Items for LocalItems<'_> {
+    async fn read(&self, items: &[ItemRef]) -> Vec<ItemRead> {
+        match self.plane {
+            Some(plane) => plane.read(items).await,
+            None => self.snapshots.read(items).await,
+        }
+    }
+}
+
+impl ItemStates for LocalItems<'_> {
+    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+        match self.plane {
+            Some(plane) => plane.write_state(item, to).await,
+            None => self.snapshots.write_state(item, to).await,
+        }
+    }
+}
+
+/// Publishing into the run's directory, and to Plane where there is a key for it.
+struct IntoFiles<'a>(&'a Local);
+
+impl Deliver for IntoFiles<'_> {
     async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
+        let Some(plan) = self.0.plan(job)? else { return Ok(()) };
         let directory = self.0.executor.state.run(&job.run);
-        // A run that never got a directory has nothing to tell.
-        let Some(subject) = directory.read::<Subject>(SUBJECT)? else { return Ok(()) };
-        let (result, lost) = (self.0.result(&job.run)?, message::without_result());
-        let ending = Ending::of(job, result.as_ref(), &lost);
-        let plan = publish::plan(&subject, ending, &self.0.registry().states);
         directory.write(PUBLISH_PLAN, &plan)?;
-        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())
+        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())?;
+        match &self.0.plane {
+            Some(plane) => Ok(word_to_plane::tell(plane, &plan).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Publisher for IntoFiles<'_> {
+    async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
+        self.0.job(&job.run)?.map_or(Ok(None), |job| self.0.plan(&job))
     }
 }
 

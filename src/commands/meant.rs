@@ -35,7 +35,19 @@ impl Meant {
 pub(super) async fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
     match event(args)? {
         Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local).await? }),
-        Event::Delivered(delivery) => Ok(delivered(delivery, local.registry())),
+        Event::Delivered(delivery) => {
+            Ok(fresh(delivered(delivery, local.registry()), local.plane.as_ref()).await)
+        }
+    }
+}
+
+/// An event is a hint to look: with a key for Plane, the item is as it is there now. Where it cannot
+/// be read, the pass finds that out, too, and says so.
+async fn fresh(meant: Meant, plane: Option<&PlaneClient>) -> Meant {
+    let (Meant::Told { item, delivery }, Some(plane)) = (&meant, plane) else { return meant };
+    match plane.item(item.project, item.id, Importance::Start).await {
+        Ok(Some(item)) => Meant::Told { item, delivery: delivery.clone() },
+        Ok(None) | Err(_) => meant,
     }
 }
 
@@ -51,7 +63,7 @@ pub(super) async fn meant_without_cluster(
     plane: Option<&PlaneClient>,
 ) -> anyhow::Result<Meant> {
     match (event(args)?, plane) {
-        (Event::Delivered(delivery), _) => Ok(delivered(delivery, registry)),
+        (Event::Delivered(delivery), plane) => Ok(fresh(delivered(delivery, registry), plane).await),
         (Event::ByHand(key), Some(plane)) => {
             project_of(&key, registry)?;
             Ok(Meant::ByHand { item: in_plane(&key, plane).await? })
@@ -96,8 +108,8 @@ fn is_from_elsewhere(delivery: &Delivery, registry: &Registry) -> bool {
 async fn known_item(key: &TaskKey, local: &Local) -> anyhow::Result<WorkItem> {
     let project = project_of(key, local.registry())?;
     let store = &local.executor.store;
-    if let Some(plane) = PlaneClient::of_environment(&local.registry().plane)? {
-        let item = in_plane(key, &plane).await?;
+    if let Some(plane) = &local.plane {
+        let item = in_plane(key, plane).await?;
         store.store_snapshot(&item).map_err(store_error)?;
         return Ok(item);
     }

@@ -15,6 +15,7 @@ mod place;
 mod publish;
 mod status;
 mod vault;
+mod word_to_plane;
 
 use clap::CommandFactory;
 

@@ -11,15 +11,16 @@ use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN};
 use crate::adapters::store::drive::{Deliver, ItemStates};
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::commands::credentials::Held;
-use crate::commands::passes::World;
-use crate::domain::job::{ItemState, Job};
+use crate::commands::passes::{ItemMoves, Publisher, World};
+use crate::commands::word_to_plane;
+use crate::domain::job::{ItemState, Job, JobRef};
 use crate::domain::kubernetes::diagnosis::Progress;
 use crate::domain::ledger::Ledger;
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::{AgentName, RunId};
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
-use crate::domain::publish::{self, Ending};
+use crate::domain::publish::{self, Ending, PublishPlan};
 use crate::domain::registry::{Agent, ExecutorKind, Registry};
 use crate::domain::report::ExecutorReport;
 use crate::domain::run_plan::Surroundings;
@@ -70,8 +71,8 @@ impl OnCluster {
             workforce: &self.workforce,
             store: &self.store,
             items: &self.items,
-            deliver: IntoFiles(self),
-            moves: self.items.plane.is_some(),
+            publisher: IntoFiles(self),
+            moves: if self.items.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::None },
             timing: Timing::default(),
             before: |_| Ok(()),
             remedy: cluster_error,
@@ -124,6 +125,16 @@ impl OnCluster {
             }
         }
         Ok(KnownRun { job, result, step })
+    }
+
+    /// What publishing a run tells. A Job that is gone, or does not say what it was for, has nothing
+    /// to tell.
+    async fn plan(&self, job: &Job) -> anyhow::Result<Option<PublishPlan>> {
+        let cluster = self.store.cluster();
+        let Some(subject) = cluster.subject(&job.reference()).await? else { return Ok(None) };
+        let (result, lost) = (cluster.result(&job.reference()).await?, message::without_result());
+        let ending = Ending::of(job, result.as_ref(), &lost);
+        Ok(Some(publish::plan(&subject, ending, &self.registry().states)))
     }
 
     /// One run that must be there.
@@ -184,21 +195,28 @@ impl ItemStates for ClusterItems {
     }
 }
 
-/// Publishing into files of the state directory.
+/// Publishing into files of the state directory, and to Plane where there is a key for it.
 struct IntoFiles<'a>(&'a OnCluster);
 
 impl Deliver for IntoFiles<'_> {
     async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
-        let cluster = self.0.store.cluster();
-        // A Job that is gone, or does not say what it was for, has nothing to tell.
-        let Some(subject) = cluster.subject(&job.reference()).await? else { return Ok(()) };
-        let result = cluster.result(&job.reference()).await?;
-        let lost = message::without_result();
-        let ending = Ending::of(job, result.as_ref(), &lost);
-        let plan = publish::plan(&subject, ending, &self.0.registry().states);
+        let Some(plan) = self.0.plan(job).await? else { return Ok(()) };
         let directory = self.0.state.run(&job.run);
         directory.write(PUBLISH_PLAN, &plan)?;
-        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())
+        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())?;
+        match &self.0.items.plane {
+            Some(plane) => Ok(word_to_plane::tell(plane, &plan).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Publisher for IntoFiles<'_> {
+    async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
+        match self.0.store.find_job(&job.namespace, &job.run).await?.0 {
+            Some(job) => self.0.plan(&job).await,
+            None => Ok(None),
+        }
     }
 }
 

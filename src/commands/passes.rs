@@ -1,18 +1,37 @@
 //! The pass, carried out until nothing is left to do: the same for every executor.
 
-use crate::adapters::store::drive::{Deliver, ItemStates, drive, drive_publication};
+use crate::adapters::store::drive::{Deliver, ItemStates, drive, drive_publication, drive_start_write};
 use crate::adapters::store::{Items, Store, StoreError, StoreResult};
+use crate::domain::job::JobRef;
 use crate::domain::matching::Workforce;
 use crate::domain::name::RunId;
 use crate::domain::pass::{
-    Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StateTarget, Subject,
-    Timing,
+    Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StartWrite,
+    StartWriteEnd, StateTarget, Subject, Timing,
 };
+use crate::domain::publish::PublishPlan;
 use crate::error::UserError;
 
 /// A pass that has more to do is repeated at once, but not for ever: the next event or the end of
 /// a run goes on from there.
 const MOST_PASSES: u32 = 20;
+
+/// Which moves of items are made, by where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemMoves {
+    /// In Plane: to *started* when a run begins, and by its outcome when it is published.
+    InPlane,
+    /// In this machine's own snapshots: out of the queue when a run is published.
+    InSnapshots,
+    /// None: there is no place for them.
+    None,
+}
+
+/// Who tells the world, and knows beforehand what will be told.
+pub(crate) trait Publisher: Deliver {
+    /// What publishing this run would tell; `None`: nothing is known of it.
+    fn plan(&self, job: &JobRef) -> impl Future<Output = anyhow::Result<Option<PublishPlan>>> + Send;
+}
 
 /// What passes work on.
 pub(crate) struct World<'a, S, I, D> {
@@ -20,11 +39,11 @@ pub(crate) struct World<'a, S, I, D> {
     /// Ledger and runs.
     pub(crate) store: &'a S,
     /// Where work items are read and moved.
-    pub(crate) items: &'a I,
+    pub(crate) items: I,
     /// Who tells the world.
-    pub(crate) deliver: D,
-    /// Whether published items are moved by `items`.
-    pub(crate) moves: bool,
+    pub(crate) publisher: D,
+    /// Which moves of items are made.
+    pub(crate) moves: ItemMoves,
     /// For publications: how long a late write of another publisher is waited for.
     pub(crate) timing: Timing,
     /// Done before each pass.
@@ -33,7 +52,7 @@ pub(crate) struct World<'a, S, I, D> {
     pub(crate) remedy: fn(StoreError) -> UserError,
 }
 
-impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
+impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
     /// Runs the pass, publishes what has ended, and goes on until nothing is left to do. The report
     /// is that of the first pass; what later ones did besides is added to it.
     pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'a>> {
@@ -62,11 +81,35 @@ impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
             stop,
             seed: rand::random(),
         };
-        match drive(Pass::new(input), self.store, self.items).await.map_err(self.remedy)? {
-            PassEnd::Complete(report) => Ok(*report),
+        match drive(Pass::new(input), self.store, &self.items).await.map_err(self.remedy)? {
+            PassEnd::Complete(mut report) => {
+                self.write_starts(&mut report).await?;
+                Ok(*report)
+            }
             PassEnd::LedgerBroken(why) => Err((self.remedy)(StoreError::BrokenLedger(why)).into()),
             PassEnd::Unfinished(why) => Err(UserError::retry(why, "try again; nothing was lost").into()),
         }
+    }
+
+    fn started(&self) -> StateTarget {
+        let named = self.workforce.registry().states.started.clone();
+        named.map_or(StateTarget::FirstStarted, StateTarget::Named)
+    }
+
+    /// Moves the items of runs that have begun. What is dropped is asked for again by the next pass.
+    async fn write_starts(&self, report: &mut PassReport<'a>) -> anyhow::Result<()> {
+        if self.moves != ItemMoves::InPlane {
+            return Ok(());
+        }
+        for subject in std::mem::take(&mut report.start_writes) {
+            let run = subject.job.run.clone();
+            let write = StartWrite::new(subject, self.started());
+            let end = drive_start_write(write, self.store, &self.items, &self.items).await;
+            if let StartWriteEnd::Dropped(why) = end.map_err(self.remedy)? {
+                report.problems.push(format!("the item of run {run} is not moved to started yet: {why}"));
+            }
+        }
+        Ok(())
     }
 
     /// Publishes runs that have ended. `true`: at least one was.
@@ -90,11 +133,18 @@ impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
     /// Publishes one run.
     async fn publish(&self, run: Subject) -> anyhow::Result<PublicationEnd> {
         let holder = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let named = self.workforce.registry().states.started.clone().map(StateTarget::Named);
-        let moves =
-            self.moves.then(|| Moves { outcome: None, started: named.unwrap_or(StateTarget::FirstStarted) });
+        let started = self.started();
+        let moves = match self.moves {
+            ItemMoves::None => None,
+            ItemMoves::InSnapshots => Some(Moves { outcome: None, started }),
+            ItemMoves::InPlane => {
+                let plan = self.publisher.plan(&run.job).await?;
+                let outcome = plan.and_then(|plan| plan.outcome_state()).filter(|to| *to != started);
+                Some(Moves { outcome, started })
+            }
+        };
         let publication = Publication::new(run, holder, moves, self.timing);
-        drive_publication(publication, self.store, self.items, self.items, &self.deliver)
+        drive_publication(publication, self.store, &self.items, &self.items, &self.publisher)
             .await
             .map_err(|error| (self.remedy)(error).into())
     }

@@ -163,6 +163,14 @@ pub struct PublishPlan {
     pub tracker: Option<TrackerUpdate>,
 }
 
+impl PublishPlan {
+    /// Where the item is to be moved although its run had moved it to *started*; `None`: it stays.
+    pub fn outcome_state(&self) -> Option<StateTarget> {
+        let to = self.tracker.as_ref()?.state.as_ref()?;
+        to.only_from.contains(&StateGroup::Started).then(|| to.to.clone())
+    }
+}
+
 /// A pull request before it is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRequestDraft {

@@ -29,6 +29,16 @@ pub trait ItemStates: Sync {
     ) -> impl Future<Output = anyhow::Result<ItemState>> + Send;
 }
 
+impl<T: ItemStates> ItemStates for &T {
+    fn write_state(
+        &self,
+        item: ItemRef,
+        to: &StateTarget,
+    ) -> impl Future<Output = anyhow::Result<ItemState>> + Send {
+        (**self).write_state(item, to)
+    }
+}
+
 /// Publishes what a run brought. Repeated, it changes nothing.
 pub trait Deliver: Sync {
     /// Pull request and comment, or the files that stand for them.

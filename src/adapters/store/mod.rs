@@ -128,3 +128,9 @@ pub trait Items: Sync {
     /// One answer for each item, in their order.
     fn read(&self, items: &[ItemRef]) -> impl Future<Output = Vec<ItemRead>> + Send;
 }
+
+impl<T: Items> Items for &T {
+    fn read(&self, items: &[ItemRef]) -> impl Future<Output = Vec<ItemRead>> + Send {
+        (**self).read(items)
+    }
+}
