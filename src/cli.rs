@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::domain::name::{RunId, TaskKey};
 
 mod agents;
+mod relay;
 mod run;
 mod vault;
 
@@ -16,6 +17,7 @@ pub use agents::{
     AgentsCheckArgs, AgentsCommand, AgentsDoctorArgs, AgentsListArgs, AgentsNewArgs, AgentsPromptArgs,
     AgentsProvisionArgs, AgentsSchemaArgs, CheckFormat, SchemaOf, VaultRoleArgs,
 };
+pub use relay::RelayArgs;
 pub use run::{
     RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunSuperviseArgs,
 };
@@ -82,6 +84,14 @@ pub enum Command {
     /// file, or the identity itself; `age-keygen -o FILE` makes one.
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Receive Plane's webhooks, and start the workflow for those that matter
+    ///
+    /// Plane posts to http://ADDR/plane. An event is on the disk before it is answered; then it goes to
+    /// the repository as `plane-event` (repository_dispatch), the events of one edit as one.
+    /// ASTRA_WEBHOOK_SECRET holds the webhook's secret; while it is changed, the old and the new one, one
+    /// a line. ASTRA_APP_ID and ASTRA_APP_PRIVATE_KEY sign in as a GitHub App, else GITHUB_TOKEN does.
+    /// /healthz says that it runs, /readyz that it can store, /metrics is for Prometheus.
+    Relay(RelayArgs),
     /// The phases of a run (called by the executors, not by people)
     #[command(subcommand)]
     Run(RunCommand),

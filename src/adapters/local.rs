@@ -50,6 +50,11 @@ impl StateDirectory {
         self.root.join("store.sqlite3")
     }
 
+    /// The database of the relay.
+    pub fn relay_spool(&self) -> PathBuf {
+        self.root.join("relay.sqlite3")
+    }
+
     /// The directory of one run.
     pub fn run(&self, run: &RunId) -> RunDirectory {
         RunDirectory::new(self.root.join("runs").join(run.as_str()))

@@ -13,6 +13,7 @@ mod on_cluster;
 mod passes;
 mod place;
 mod publish;
+mod relay;
 mod status;
 mod vault;
 mod word_to_plane;
@@ -35,6 +36,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Cancel(args) => cancel::run(&args).await,
         Command::Logs(args) => logs::run(&args).await,
         Command::Publish(args) => publish::run(&args).await,
+        Command::Relay(args) => relay::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Vault(command) => vault::run(&command),
         Command::Run(RunCommand::Supervise(args)) => run::supervise::run(&args).await,

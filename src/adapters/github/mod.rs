@@ -1,0 +1,118 @@
+//! GitHub's REST API. octocrab carries the requests; tokens, timeouts and repetition are ours, since
+//! it would send a request that timed out again, whatever it was, and mint a token for every caller.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, Request};
+use jiff::Timestamp;
+use octocrab::Octocrab;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::tls;
+use crate::domain::github_answer::{AnswerHead, GitHubFault, judge};
+use crate::error::UserError;
+
+pub mod app_token;
+pub mod dispatches;
+
+/// Where the API is unless somebody says otherwise.
+const GITHUB_API: &str = "https://api.github.com";
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one request may take, from connecting to the last byte.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A way to GitHub's REST API.
+#[derive(Clone)]
+pub struct GitHub {
+    transport: Octocrab,
+}
+
+/// An answer that was no refusal.
+#[derive(Debug, Clone)]
+pub struct GitHubAnswer {
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body; `null` if there is none.
+    pub body: Value,
+}
+
+impl GitHub {
+    /// The API that `GITHUB_API_URL` names, else github.com's. Nothing is sent yet.
+    pub fn of_environment() -> anyhow::Result<Self> {
+        let url = std::env::var("GITHUB_API_URL").ok().filter(|url| !url.is_empty());
+        Self::new(url.as_deref().unwrap_or(GITHUB_API))
+    }
+
+    /// The API at this address.
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .use_preconfigured_tls(tls::client_config(None)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(concat!("astra-dispatch/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("make a client for GitHub")?;
+        let wrong = |error: octocrab::Error| {
+            UserError::usage(
+                format!("this is no address: {error}"),
+                "give one such as https://api.github.com",
+            )
+            .at("GITHUB_API_URL")
+        };
+        let transport = Octocrab::builder()
+            .base_uri(url.trim_end_matches('/'))
+            .map_err(wrong)?
+            .build_with_reqwest(http)
+            .context("make a client for GitHub")?;
+        Ok(Self { transport })
+    }
+
+    /// Sends one request, once. `path` begins with `/`.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        token: &SecretString,
+        body: Option<&Value>,
+    ) -> Result<GitHubAnswer, GitHubFault> {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| GitHubFault::TokenRejected)?;
+        bearer.set_sensitive(true);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(AUTHORIZATION, bearer)
+            .header("accept", "application/vnd.github+json");
+        let request = self.transport.build_request(request, body).map_err(unreachable)?;
+        let answer = self.transport.execute(request).await.map_err(unreachable)?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let head = AnswerHead {
+            status,
+            retry_after: header("retry-after"),
+            remaining: header("x-ratelimit-remaining"),
+            reset: header("x-ratelimit-reset"),
+        };
+        judge(head, Timestamp::now())?;
+        let text = self.transport.body_to_string(answer).await.map_err(unreachable)?;
+        if text.is_empty() {
+            return Ok(GitHubAnswer { headers, body: Value::Null });
+        }
+        let body = serde_json::from_str(&text).map_err(|_| GitHubFault::Unreadable("JSON"))?;
+        Ok(GitHubAnswer { headers, body })
+    }
+}
+
+/// The innermost cause: the outer ones only say that a request failed.
+fn unreachable(error: octocrab::Error) -> GitHubFault {
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    GitHubFault::Unreachable(cause.to_string())
+}
