@@ -107,13 +107,16 @@ pub struct RegistryArgs {
     pub registry: PathBuf,
 }
 
-/// Where the local executor keeps its state.
+/// Where state is kept, and what stays there.
 #[derive(Debug, Clone, Args)]
 pub struct StateArgs {
     /// Directory of the local store and of run directories
     /// [default: ${XDG_STATE_HOME:-~/.local/state}/astra-dispatch/<workspace>]
     #[arg(long, env = "ASTRA_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Open no pull requests and write no reviews: leave them as files in the state directory
+    #[arg(long, env = "ASTRA_NO_GITHUB")]
+    pub no_github: bool,
 }
 
 /// Which task is meant: `--task` beats `--event` beats GITHUB_EVENT_PATH.

@@ -73,6 +73,7 @@ impl World {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.site.command(arguments);
         command.env("KUBECONFIG", self.site.path("kubeconfig"));
+        command.env("ASTRA_NO_GITHUB", "true");
         command.env("ASTRA_EXECUTOR", "kubernetes").env("ASTRA_GIT_BASE_URL", self.git.base_url());
         command
     }

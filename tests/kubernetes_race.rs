@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use astra_dispatch::adapters::kubernetes::KubernetesStore;
 use astra_dispatch::adapters::store::drive::{
-    Deliver, ItemStates, drive, drive_publication, drive_start_write,
+    Deliver, ItemStates, Undelivered, drive, drive_publication, drive_start_write,
 };
 use astra_dispatch::adapters::store::{Items, Store};
 use astra_dispatch::domain::job::{ItemState, Job};
@@ -61,7 +61,7 @@ impl ItemStates for Plane {
 }
 
 impl Deliver for Plane {
-    async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
+    async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
         *self.delivered.lock().unwrap().entry(job.task.to_string()).or_default() += 1;
         Ok(())
     }

@@ -97,6 +97,7 @@ pub fn start_supervisor(
     state: &StateDirectory,
     registry: &Path,
     git_base_url: &str,
+    no_github: bool,
     run: &RunId,
 ) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("find the running program")?;
@@ -108,6 +109,7 @@ pub fn start_supervisor(
         .arg("--registry")
         .arg(registry)
         .args(["--git-base-url", git_base_url])
+        .args(no_github.then_some("--no-github"))
         .current_dir(state.root())
         .envs(paths_for_child())
         .stdin(Stdio::null())

@@ -49,6 +49,8 @@ pub const RESULT: &str = "deliver/result.json";
 pub const PUBLISH_PLAN: &str = "publish/plan.json";
 /// The same as a page.
 pub const PUBLISH_PAGE: &str = "publish/plan.md";
+/// What became of it on GitHub.
+pub const PUBLISH_TOLD: &str = "publish/told.json";
 /// The prints of the run's secrets ([`crate::domain::secret_scan::SecretPrints`]), for `deliver`.
 pub const DELIVER_SECRETS: &str = "deliver-secrets.json";
 

@@ -51,11 +51,11 @@ pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         place.root.display()
     ));
     let registry = RegistryArgs { registry: place.root.join(".astra") };
-    let state = StateArgs { state_dir: Some(place.root.join("state")) };
+    let state = StateArgs { state_dir: Some(place.root.join("state")), no_github: true };
     let git_base_url = format!("file://{}", place.root.join("git").display());
     let local = Local::open(&registry, &state, Some(&git_base_url))?;
     let task = TaskArgs { event: Some(place.root.join("event.json")), task: None };
-    let report = dispatch::carry_out(&local, &meant(&task, &local).await?, false).await?;
+    let (report, _) = dispatch::carry_out(&local, &meant(&task, &local).await?, false).await?;
 
     let run = report.run.as_deref().context("the recorded event leads to a run")?.parse()?;
     let page = fs::read_to_string(local.executor.state.run(&run).path(PUBLISH_PAGE))

@@ -35,20 +35,25 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
         return dry_run::on_client(opened, &args.task).await;
     }
     let place = Place::open(&args.registry, &args.state, &args.executor, git_base_url).await?;
-    let report = match (&place, args.dry_run) {
+    let (report, exit) = match (&place, args.dry_run) {
         (Place::Cluster(cluster), Some(_)) => return dry_run::on_server(cluster, &args.task).await,
-        (Place::Cluster(cluster), None) => on_cluster::carry_out(cluster, &args.task).await?,
+        (Place::Cluster(cluster), None) => (on_cluster::carry_out(cluster, &args.task).await?, Exit::Handled),
         (Place::Local(_), Some(_)) => return Err(dry_run::needs_cluster().into()),
         (Place::Local(local), None) => {
             carry_out(local, &meant(&args.task, local).await?, args.detach).await?
         }
     };
     finish(place.state(), args.format.format, &report)?;
-    Ok(Exit::Handled)
+    Ok(exit)
 }
 
 /// Decides, says what became of it, and waits for the run unless it is to be left alone.
-pub(super) async fn carry_out(local: &Local, meant: &Meant, detach: bool) -> anyhow::Result<DecisionReport> {
+pub(super) async fn carry_out(
+    local: &Local,
+    meant: &Meant,
+    detach: bool,
+) -> anyhow::Result<(DecisionReport, Exit)> {
+    let mut exit = Exit::Handled;
     let mut report = decide(local, meant).await?;
     output::say(&decision_table::text(&report, local.registry(), false));
     let own = report.run.as_ref().and_then(|run| run.parse().ok());
@@ -61,12 +66,20 @@ pub(super) async fn carry_out(local: &Local, meant: &Meant, detach: bool) -> any
                     report.result = Some(*result);
                     last
                 }
+                Waited::Unpublished(result, why) => {
+                    output::say(&format!("{}: it is not published: {why}", result.run));
+                    output::say("what to do: mend that, then run `astra-dispatch publish`; nothing was lost");
+                    exit = Exit::Retry;
+                    let last = result.run.clone();
+                    report.result = Some(*result);
+                    last
+                }
                 Waited::Left(last) => last,
             };
             report.run = Some(last.to_string());
         }
     }
-    Ok(report)
+    Ok((report, exit))
 }
 
 /// Runs the pass for what is meant, and says what became of it.

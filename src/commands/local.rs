@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::local::phase_process::Phase;
 use crate::adapters::plane::PlaneClient;
-use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, RESULT, SUBJECT};
-use crate::adapters::store::drive::{Deliver, ItemStates};
+use crate::adapters::run_directory::{RESULT, SUBJECT};
+use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
 use crate::commands::passes::{ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
-use crate::commands::word_to_plane;
+use crate::commands::word::{self, Forge};
 use crate::domain::job::{ItemState, Job, JobRef};
 use crate::domain::matching::Workforce;
 use crate::domain::message;
@@ -29,6 +29,8 @@ pub(crate) struct Local {
     pub(crate) executor: LocalExecutor,
     /// Where there is a key for it.
     pub(crate) plane: Option<PlaneClient>,
+    /// Where pull requests go.
+    pub(crate) forge: Forge,
 }
 
 impl Local {
@@ -43,12 +45,13 @@ impl Local {
 
     /// Opens the store.
     pub(crate) fn with(opened: Opened) -> anyhow::Result<Self> {
-        let Opened { registry, directory, state, surroundings } = opened;
+        let Opened { registry, directory, state, surroundings, forge, no_github } = opened;
         let store = SqliteStore::open(&state.store()).map_err(store_error)?;
         let plane = PlaneClient::of_environment(&registry.plane)?;
         let workforce = Workforce::new(registry);
-        let executor = LocalExecutor { store, state, workforce, registry: directory, surroundings };
-        Ok(Self { executor, plane })
+        let executor =
+            LocalExecutor { store, state, workforce, registry: directory, surroundings, no_github };
+        Ok(Self { executor, plane, forge })
     }
 
     /// The registry in use.
@@ -61,12 +64,13 @@ impl Local {
         self.world().pass(hints, stop).await
     }
 
-    fn world(&self) -> World<'_, LocalExecutor, LocalItems<'_>, IntoFiles<'_>> {
+    fn world(&self) -> World<'_, LocalExecutor, LocalItems<'_>, Teller<'_>> {
         World {
             workforce: &self.executor.workforce,
             store: &self.executor,
             items: self.items(),
-            publisher: IntoFiles(self),
+            // Without a way to GitHub, the work of one's own machine stays there, as files.
+            publisher: Some(Teller(self)),
             moves: if self.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::InSnapshots },
             // Nobody but this machine moves a snapshot: no late write has to be waited for.
             timing: Timing { claim_margin: Duration::ZERO, ..Timing::default() },
@@ -159,23 +163,18 @@ impl ItemStates for LocalItems<'_> {
     }
 }
 
-/// Publishing into the run's directory, and to Plane where there is a key for it.
-struct IntoFiles<'a>(&'a Local);
+/// Tells what a run brought, as far as there are ways to do so.
+struct Teller<'a>(&'a Local);
 
-impl Deliver for IntoFiles<'_> {
-    async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
+impl Deliver for Teller<'_> {
+    async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
         let Some(plan) = self.0.plan(job)? else { return Ok(()) };
         let directory = self.0.executor.state.run(&job.run);
-        directory.write(PUBLISH_PLAN, &plan)?;
-        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())?;
-        match &self.0.plane {
-            Some(plane) => Ok(word_to_plane::tell(plane, &plan).await?),
-            None => Ok(()),
-        }
+        word::tell(&plan, &directory, &self.0.forge, self.0.plane.as_ref()).await
     }
 }
 
-impl Publisher for IntoFiles<'_> {
+impl Publisher for Teller<'_> {
     async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
         self.0.job(&job.run)?.map_or(Ok(None), |job| self.0.plan(&job))
     }

@@ -16,7 +16,7 @@ mod publish;
 mod relay;
 mod status;
 mod vault;
-mod word_to_plane;
+mod word;
 
 use clap::CommandFactory;
 

@@ -7,12 +7,12 @@ use crate::adapters::kubernetes::manifests::RunMaker;
 use crate::adapters::kubernetes::{Cluster, KubernetesStore};
 use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
-use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN};
-use crate::adapters::store::drive::{Deliver, ItemStates};
+use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::commands::credentials::Held;
 use crate::commands::passes::{ItemMoves, Publisher, World};
-use crate::commands::word_to_plane;
+use crate::commands::place::Opened;
+use crate::commands::word::{self, Forge};
 use crate::domain::job::{ItemState, Job, JobRef};
 use crate::domain::kubernetes::diagnosis::Progress;
 use crate::domain::ledger::Ledger;
@@ -36,6 +36,8 @@ pub(crate) struct OnCluster {
     pub(crate) items: ClusterItems,
     /// Where publishing leaves its plan.
     pub(crate) state: StateDirectory,
+    /// Where pull requests go.
+    pub(crate) forge: Forge,
 }
 
 /// Work items: Plane's where there is a key; else the one that the event told.
@@ -46,18 +48,14 @@ pub(crate) struct ClusterItems {
 
 impl OnCluster {
     /// Connects. Nothing is sent yet.
-    pub(crate) async fn open(
-        registry: Arc<Registry>,
-        directory: &Path,
-        state: StateDirectory,
-        surroundings: Surroundings,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn open(opened: Opened) -> anyhow::Result<Self> {
+        let Opened { registry, directory, state, surroundings, forge, .. } = opened;
         let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
         let plane = PlaneClient::of_environment(&registry.plane)?;
-        let maker = run_maker(&registry, directory, surroundings)?;
+        let maker = run_maker(&registry, &directory, surroundings)?;
         let store = KubernetesStore::new(cluster, &registry.kubernetes.system_namespace, Some(maker));
         let items = ClusterItems { plane, told: OnceLock::new() };
-        Ok(Self { store, workforce: Workforce::new(registry), items, state })
+        Ok(Self { store, workforce: Workforce::new(registry), items, state, forge })
     }
 
     /// The registry in use.
@@ -71,7 +69,8 @@ impl OnCluster {
             workforce: &self.workforce,
             store: &self.store,
             items: &self.items,
-            publisher: IntoFiles(self),
+            // Who cannot sign in to GitHub leaves ended runs to somebody who can.
+            publisher: (!matches!(self.forge, Forge::Closed)).then_some(Teller(self)),
             moves: if self.items.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::None },
             timing: Timing::default(),
             before: |_| Ok(()),
@@ -195,23 +194,18 @@ impl ItemStates for ClusterItems {
     }
 }
 
-/// Publishing into files of the state directory, and to Plane where there is a key for it.
-struct IntoFiles<'a>(&'a OnCluster);
+/// Tells what a run brought, as far as there are ways to do so.
+struct Teller<'a>(&'a OnCluster);
 
-impl Deliver for IntoFiles<'_> {
-    async fn deliver(&self, job: &Job) -> anyhow::Result<()> {
+impl Deliver for Teller<'_> {
+    async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
         let Some(plan) = self.0.plan(job).await? else { return Ok(()) };
         let directory = self.0.state.run(&job.run);
-        directory.write(PUBLISH_PLAN, &plan)?;
-        directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())?;
-        match &self.0.items.plane {
-            Some(plane) => Ok(word_to_plane::tell(plane, &plan).await?),
-            None => Ok(()),
-        }
+        word::tell(&plan, &directory, &self.0.forge, self.0.items.plane.as_ref()).await
     }
 }
 
-impl Publisher for IntoFiles<'_> {
+impl Publisher for Teller<'_> {
     async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
         match self.0.store.find_job(&job.namespace, &job.run).await?.0 {
             Some(job) => self.0.plan(&job).await,

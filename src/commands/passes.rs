@@ -1,5 +1,7 @@
 //! The pass, carried out until nothing is left to do: the same for every executor.
 
+use std::collections::BTreeSet;
+
 use crate::adapters::store::drive::{Deliver, ItemStates, drive, drive_publication, drive_start_write};
 use crate::adapters::store::{Items, Store, StoreError, StoreResult};
 use crate::domain::job::JobRef;
@@ -40,8 +42,8 @@ pub(crate) struct World<'a, S, I, D> {
     pub(crate) store: &'a S,
     /// Where work items are read and moved.
     pub(crate) items: I,
-    /// Who tells the world.
-    pub(crate) publisher: D,
+    /// Who tells the world; `None`: runs that have ended are left to others.
+    pub(crate) publisher: Option<D>,
     /// Which moves of items are made.
     pub(crate) moves: ItemMoves,
     /// For publications: how long a late write of another publisher is waited for.
@@ -57,16 +59,19 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
     /// is that of the first pass; what later ones did besides is added to it.
     pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'a>> {
         let mut report = self.pass_once(hints, stop).await?;
-        let mut again = self.publish_all(&report.publishable, &mut report.problems).await? || report.again;
+        // Where one cannot be published, others may still.
+        let mut tried = BTreeSet::new();
+        let mut again = self.publish_all(&mut report, &mut tried).await? || report.again;
         for _ in 1..MOST_PASSES {
             if !again {
                 break;
             }
-            let next = self.pass_once(Vec::new(), None).await?;
-            again = self.publish_all(&next.publishable, &mut report.problems).await? || next.again;
+            let mut next = self.pass_once(Vec::new(), None).await?;
+            again = self.publish_all(&mut next, &mut tried).await? || next.again;
             report.outcomes.extend(next.outcomes);
             report.released.extend(next.released);
             report.problems.extend(next.problems);
+            report.unpublished.extend(next.unpublished);
             report.wake_at = next.wake_at;
         }
         Ok(report)
@@ -112,14 +117,25 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
         Ok(())
     }
 
-    /// Publishes runs that have ended. `true`: at least one was.
-    async fn publish_all(&self, runs: &[Subject], problems: &mut Vec<String>) -> anyhow::Result<bool> {
-        let mut published = false;
-        for run in runs {
-            match self.publish(run.clone()).await? {
-                PublicationEnd::Published => published = true,
-                PublicationEnd::Stopped(why) => {
-                    problems.push(format!("run {} is not published yet: {why}", run.job.run));
+    /// Publishes the runs that have ended, each tried once. `true`: another pass would see something new.
+    async fn publish_all(
+        &self,
+        report: &mut PassReport<'_>,
+        tried: &mut BTreeSet<RunId>,
+    ) -> anyhow::Result<bool> {
+        let Some(publisher) = &self.publisher else { return Ok(false) };
+        let mut news = false;
+        for ended in &report.publishable {
+            if !tried.insert(ended.job.run.clone()) {
+                continue;
+            }
+            match self.publish(ended.clone(), publisher).await? {
+                PublicationEnd::Published => news = true,
+                PublicationEnd::Stopped(why) | PublicationEnd::Refused(why) => {
+                    news = true;
+                    let run = &ended.job.run;
+                    report.problems.push(format!("run {run} is not published yet: {why}"));
+                    report.unpublished.insert(run.clone(), why);
                 }
                 PublicationEnd::Over
                 | PublicationEnd::Unfinished
@@ -127,24 +143,24 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
                 | PublicationEnd::Taken { .. } => {}
             }
         }
-        Ok(published)
+        Ok(news)
     }
 
     /// Publishes one run.
-    async fn publish(&self, run: Subject) -> anyhow::Result<PublicationEnd> {
+    async fn publish(&self, run: Subject, publisher: &D) -> anyhow::Result<PublicationEnd> {
         let holder = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let started = self.started();
         let moves = match self.moves {
             ItemMoves::None => None,
             ItemMoves::InSnapshots => Some(Moves { outcome: None, started }),
             ItemMoves::InPlane => {
-                let plan = self.publisher.plan(&run.job).await?;
+                let plan = publisher.plan(&run.job).await?;
                 let outcome = plan.and_then(|plan| plan.outcome_state()).filter(|to| *to != started);
                 Some(Moves { outcome, started })
             }
         };
         let publication = Publication::new(run, holder, moves, self.timing);
-        drive_publication(publication, self.store, &self.items, &self.items, &self.publisher)
+        drive_publication(publication, self.store, &self.items, &self.items, publisher)
             .await
             .map_err(|error| (self.remedy)(error).into())
     }

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::adapters::github::GITHUB;
 use crate::adapters::local::StateDirectory;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::RunDirectory;
 use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
 use crate::commands::local::Local;
 use crate::commands::on_cluster::OnCluster;
+use crate::commands::word::Forge;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport};
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::run_plan::Surroundings;
 
-/// Where Git remotes are unless somebody says otherwise.
-const GITHUB: &str = "https://github.com";
 /// Remembers, in the state directory, where Git remotes are.
 const GIT_BASE: &str = "git-base-url";
 
@@ -34,6 +34,10 @@ pub(crate) struct Opened {
     pub(crate) directory: PathBuf,
     pub(crate) state: StateDirectory,
     pub(crate) surroundings: Surroundings,
+    /// Where pull requests go.
+    pub(crate) forge: Forge,
+    /// They are to stay files.
+    pub(crate) no_github: bool,
 }
 
 impl Opened {
@@ -45,13 +49,15 @@ impl Opened {
     ) -> anyhow::Result<Self> {
         let loaded = registry_files::load(&registry.registry)?;
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let no_github = state.no_github;
         let state = StateDirectory::open(state.state_dir.as_deref(), &loaded.plane.workspace, variable)?;
         let directory = std::path::absolute(&registry.registry).context("find the registry")?;
         let surroundings = Surroundings {
             git_base_url: git_base(&state, git_base_url)?,
             registry_path: path_in_repository(&directory),
         };
-        Ok(Self { registry: Arc::new(loaded), directory, state, surroundings })
+        let forge = Forge::of_environment(&surroundings.git_base_url, no_github)?;
+        Ok(Self { registry: Arc::new(loaded), directory, state, surroundings, forge, no_github })
     }
 }
 
@@ -66,11 +72,7 @@ impl Place {
         let opened = Opened::new(registry, state, git_base_url)?;
         Ok(match executor_kind(executor.executor, &opened.registry) {
             ExecutorKind::Local => Self::Local(Box::new(Local::with(opened)?)),
-            ExecutorKind::Kubernetes => {
-                let Opened { registry, directory, state, surroundings } = opened;
-                let cluster = OnCluster::open(registry, &directory, state, surroundings).await?;
-                Self::Cluster(Box::new(cluster))
-            }
+            ExecutorKind::Kubernetes => Self::Cluster(Box::new(OnCluster::open(opened).await?)),
         })
     }
 

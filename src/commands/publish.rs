@@ -1,20 +1,26 @@
-//! `publish`: tells the world about runs that have ended. On this machine, without GitHub and
-//! Plane, what would be told is written into the run's directory.
+//! `publish`: tells the world about runs that have ended: a pull request or review on GitHub, a
+//! comment in Plane. The same is written into the run's directory, and nowhere else where there is no
+//! way to either.
 
 use serde_json::json;
 
 use crate::adapters::local::StateDirectory;
-use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN};
+use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, PUBLISH_TOLD};
 use crate::cli::{Format, PublishArgs};
 use crate::commands::local::store_error;
 use crate::commands::place::Place;
+use crate::commands::word::Told;
 use crate::domain::job::JobPhase;
 use crate::domain::name::RunId;
 use crate::error::Exit;
 use crate::output;
+use crate::output::workflow;
 
 pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
+    if let Place::Cluster(cluster) = &place {
+        cluster.forge.must_be_open()?;
+    }
     let before = unpublished(&place).await?;
     if let Some(run) = &args.run {
         place.must_know(run).await?;
@@ -53,30 +59,36 @@ fn tell(
     published: &[RunId],
     asked: Option<&RunId>,
 ) -> anyhow::Result<()> {
-    match format {
-        Format::Json => {
-            let runs: Vec<_> = published
-                .iter()
-                .map(|run| {
-                    let directory = state.run(run);
-                    json!({"run": run, "plan": directory.path(PUBLISH_PLAN), "page": directory.path(PUBLISH_PAGE)})
-                })
-                .collect();
-            output::json(&json!({"version": 1, "published": runs}))
+    let mut told = Vec::with_capacity(published.len());
+    for run in published {
+        told.push((run, state.run(run).read::<Told>(PUBLISH_TOLD)?.unwrap_or_default()));
+    }
+    let url = |told: &Told| told.url().map(str::to_owned);
+    if let [(_, only)] = told.as_slice() {
+        let number = only.number().map(|number| number.to_string());
+        workflow::set_outputs(&[("pull-request", number.unwrap_or_default())])?;
+    }
+    if format == Format::Json {
+        let runs = told.iter().map(|(run, told)| {
+            let directory = state.run(run);
+            json!({
+                "run": run,
+                "url": told.url(),
+                "plan": directory.path(PUBLISH_PLAN),
+                "page": directory.path(PUBLISH_PAGE),
+            })
+        });
+        return output::json(&json!({"version": 1, "published": runs.collect::<Vec<_>>()}));
+    }
+    match (told.as_slice(), asked) {
+        ([], Some(run)) => output::result(&format!("{run} has not ended yet")),
+        ([], None) => output::result("nothing to publish"),
+        (told, _) => {
+            let lines = told.iter().map(|(run, told)| {
+                let page = || state.run(run).path(PUBLISH_PAGE).display().to_string();
+                format!("{run}: published to {}", url(told).unwrap_or_else(page))
+            });
+            output::result(&lines.collect::<Vec<_>>().join("\n"))
         }
-        Format::Text => match (published, asked) {
-            ([], Some(run)) => output::result(&format!("{run} has not ended yet")),
-            ([], None) => output::result("nothing to publish"),
-            (runs, _) => {
-                let lines: Vec<String> = runs
-                    .iter()
-                    .map(|run| {
-                        let page = state.run(run).path(PUBLISH_PAGE);
-                        format!("{run}: published to {}", page.display())
-                    })
-                    .collect();
-                output::result(&lines.join("\n"))
-            }
-        },
     }
 }

@@ -7,6 +7,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
+
+use super::message;
 
 /// A rate limit that gives no time is waited out for this long.
 const UNTOLD_WAIT: Duration = Duration::from_secs(60);
@@ -38,15 +41,20 @@ pub enum GitHubFault {
     /// 404, which GitHub also gives for what the token may not see.
     #[error("GitHub has no such repository, or the token may not see it (404)")]
     NotFound,
-    /// 301, 302, 307, 308.
+    /// 301, 302, 307, 308: the repository was renamed or given away.
     #[error("GitHub says that the repository has moved ({0})")]
     Moved(u16),
     /// 403 or 429 with a rate limit.
     #[error("GitHub's rate limit is reached for {} s", .0.as_secs())]
     RateLimited(Duration),
     /// 400, 413, 422: what was sent.
-    #[error("GitHub does not accept what was sent ({0})")]
-    Unfit(u16),
+    #[error("GitHub does not accept what was sent ({status}{words})")]
+    Unfit {
+        /// HTTP status.
+        status: u16,
+        /// What GitHub says about it, if anything, after a colon: one line.
+        words: String,
+    },
     /// 5xx, or something unknown.
     #[error("GitHub answers {0}")]
     Unavailable(u16),
@@ -67,10 +75,20 @@ impl GitHubFault {
             Self::NotFound => "not_found",
             Self::Moved(_) => "moved",
             Self::RateLimited(_) => "rate_limited",
-            Self::Unfit(_) => "unfit",
+            Self::Unfit { .. } => "unfit",
             Self::Unavailable(_) => "unavailable",
             Self::Unreachable(_) => "unreachable",
             Self::Unreadable(_) => "unreadable",
+        }
+    }
+
+    /// Whether the same request may succeed later, with nobody mending anything.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::RateLimited(_) | Self::Unavailable(_) | Self::Unreachable(_) | Self::Unreadable(_) => true,
+            Self::TokenRejected | Self::NotAllowed | Self::NotFound | Self::Moved(_) | Self::Unfit { .. } => {
+                false
+            }
         }
     }
 
@@ -78,12 +96,12 @@ impl GitHubFault {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::TokenRejected => "check GITHUB_TOKEN, or ASTRA_APP_ID and ASTRA_APP_PRIVATE_KEY",
-            Self::NotAllowed => "give the token or the App write access to the repository's contents",
-            Self::NotFound => {
-                "check --repository, and that the token or the App has access to the repository"
+            Self::NotAllowed => {
+                "give the token or the App write access to the repository's contents and pull requests"
             }
-            Self::Moved(_) => "give the repository's new name with --repository",
-            Self::Unfit(_) => "report this with the event's body_sha256",
+            Self::NotFound => "check its name, and that the token or the App has access to it",
+            Self::Moved(_) => "use the repository's new name",
+            Self::Unfit { .. } => "report this",
             Self::RateLimited(_) | Self::Unavailable(_) | Self::Unreachable(_) | Self::Unreadable(_) => {
                 "nothing: it is tried again"
             }
@@ -100,9 +118,22 @@ pub fn judge(head: AnswerHead<'_>, now: Timestamp) -> Result<(), GitHubFault> {
         403 => Err(limit(head, now).map_or(GitHubFault::NotAllowed, GitHubFault::RateLimited)),
         429 => Err(GitHubFault::RateLimited(limit(head, now).unwrap_or(UNTOLD_WAIT))),
         404 | 410 => Err(GitHubFault::NotFound),
-        400 | 413 | 422 => Err(GitHubFault::Unfit(head.status)),
+        status @ (400 | 413 | 422) => Err(GitHubFault::Unfit { status, words: String::new() }),
         other => Err(GitHubFault::Unavailable(other)),
     }
+}
+
+/// What GitHub says about something unfit: its message and its errors, in one line that begins with a
+/// colon; empty if it says nothing.
+pub fn words(body: &Value) -> String {
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let error = |error: &Value| {
+        let coded = || Some(format!("{} is {}", text(error, "field")?, text(error, "code")?));
+        error.as_str().map(str::to_owned).or_else(|| text(error, "message")).or_else(coded)
+    };
+    let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten().filter_map(error);
+    let all: Vec<String> = text(body, "message").into_iter().chain(errors).collect();
+    if all.is_empty() { String::new() } else { format!(": {}", message::one_line(&all.join("; "), 500)) }
 }
 
 /// How long the rate limit lasts, if the answer is about one.
@@ -138,7 +169,7 @@ mod tests {
             (429, Some("99999999"), None, None, Err(seconds(3600))),
             (404, None, None, None, Err(GitHubFault::NotFound)),
             (307, None, None, None, Err(GitHubFault::Moved(307))),
-            (422, None, None, None, Err(GitHubFault::Unfit(422))),
+            (422, None, None, None, Err(GitHubFault::Unfit { status: 422, words: String::new() })),
             (502, None, None, None, Err(GitHubFault::Unavailable(502))),
         ] {
             let head = AnswerHead { status, retry_after, remaining, reset };

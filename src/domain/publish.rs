@@ -11,8 +11,10 @@ use super::pass::{NewJob, StateTarget};
 use super::registry::{Agent, RegistryStamp, States, Trait};
 use super::result::{Review, RunOutcome, RunResult, Side, Verdict};
 use super::work_item::StateGroup;
+use github::{Opened, PullRequestState, Reviewed};
 
 mod body;
+pub mod github;
 mod markdown;
 
 /// The one version of the plan document that this program writes.
@@ -23,6 +25,8 @@ pub const EXTERNAL_SOURCE: &str = "astra-dispatch";
 const TITLE_LIMIT: usize = 256;
 /// Longest text of a remark or summary that is passed on, in characters (GitHub takes 65,536).
 const TEXT_LIMIT: usize = 8_000;
+/// Longest body of a pull request, review or comment that GitHub takes, in characters.
+const BODY_LIMIT: usize = 65_536;
 /// Remarks of one review, at most.
 const COMMENT_LIMIT: usize = 100;
 
@@ -253,10 +257,27 @@ pub struct TrackerUpdate {
 }
 
 impl TrackerUpdate {
-    /// The comment once the pull request's URL is known.
-    pub fn comment_with_link(&self, url: &str) -> String {
-        let url = message::html(url);
-        format!(r#"{}<p>Pull request: <a href="{url}">{url}</a></p>"#, self.comment_html)
+    /// The comment once it is known what became of pull request or review.
+    pub fn comment_after(&self, opened: Option<&Opened>, reviewed: Option<&Reviewed>) -> String {
+        let link = |url: &str| format!(r#"<a href="{0}">{0}</a>"#, message::html(url));
+        let never = |what: &str, why: &str| format!("<p>There is no {what}: {}.</p>", message::html(why));
+        let opened = opened.map(|opened| match opened {
+            Opened::There(there) => {
+                let state = match there.state {
+                    PullRequestState::Open => "",
+                    PullRequestState::Closed => " (closed)",
+                    PullRequestState::Merged => " (merged)",
+                };
+                format!("<p>Pull request: {}{state}</p>", link(&there.url))
+            }
+            Opened::Never(why) => never("pull request", why),
+        });
+        let reviewed = reviewed.map(|reviewed| match reviewed {
+            Reviewed::There(Some(url)) => format!("<p>Review: {}</p>", link(url)),
+            Reviewed::There(None) => String::new(),
+            Reviewed::Never(why) => never("review", why),
+        });
+        format!("{}{}{}", self.comment_html, opened.unwrap_or_default(), reviewed.unwrap_or_default())
     }
 }
 

@@ -143,7 +143,7 @@ impl axum::serve::Listener for Tls {
 }
 
 /// One request to `git http-backend` (RFC 3875).
-async fn backend(State(root): State<PathBuf>, request: Request) -> Response {
+pub async fn backend(State(root): State<PathBuf>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.unwrap();
     let header =

@@ -58,12 +58,12 @@ struct Proof<'a> {
 }
 
 impl Tokens {
-    /// The App of `ASTRA_APP_ID` and `ASTRA_APP_PRIVATE_KEY` (PEM), else `GITHUB_TOKEN`.
-    pub fn of_environment() -> Result<Self, UserError> {
+    /// The App of `ASTRA_APP_ID` and `ASTRA_APP_PRIVATE_KEY` (PEM), else `GITHUB_TOKEN`, else nobody.
+    pub fn of_environment() -> Result<Option<Self>, UserError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         match (variable("ASTRA_APP_ID"), variable("ASTRA_APP_PRIVATE_KEY"), variable("GITHUB_TOKEN")) {
             (Some(id), Some(key), _) => {
-                Ok(Self::App(Box::new(App::new(id.trim(), &SecretString::from(key))?)))
+                Ok(Some(Self::App(Box::new(App::new(id.trim(), &SecretString::from(key))?))))
             }
             (Some(_), None, _) => Err(UserError::usage(
                 "ASTRA_APP_ID is set and ASTRA_APP_PRIVATE_KEY is not",
@@ -73,11 +73,8 @@ impl Tokens {
                 "ASTRA_APP_PRIVATE_KEY is set and ASTRA_APP_ID is not",
                 "set it to the App's id or client id",
             )),
-            (None, None, Some(token)) => Ok(Self::Given(SecretString::from(token.trim()))),
-            (None, None, None) => Err(UserError::usage(
-                "there is no way to sign in to GitHub",
-                "set GITHUB_TOKEN, or ASTRA_APP_ID and ASTRA_APP_PRIVATE_KEY",
-            )),
+            (None, None, Some(token)) => Ok(Some(Self::Given(SecretString::from(token.trim())))),
+            (None, None, None) => Ok(None),
         }
     }
 

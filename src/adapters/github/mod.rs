@@ -12,12 +12,15 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::tls;
-use crate::domain::github_answer::{AnswerHead, GitHubFault, judge};
+use crate::domain::github_answer::{AnswerHead, GitHubFault, judge, words};
 use crate::error::UserError;
 
 pub mod app_token;
 pub mod dispatches;
+pub mod pulls;
 
+/// Where GitHub's Git remotes are.
+pub const GITHUB: &str = "https://github.com";
 /// Where the API is unless somebody says otherwise.
 const GITHUB_API: &str = "https://api.github.com";
 /// How long it may take to connect.
@@ -43,8 +46,18 @@ pub struct GitHubAnswer {
 impl GitHub {
     /// The API that `GITHUB_API_URL` names, else github.com's. Nothing is sent yet.
     pub fn of_environment() -> anyhow::Result<Self> {
+        Self::beside(GITHUB)
+    }
+
+    /// The API that `GITHUB_API_URL` names, else that of the server with these Git remotes.
+    pub fn beside(git_base_url: &str) -> anyhow::Result<Self> {
         let url = std::env::var("GITHUB_API_URL").ok().filter(|url| !url.is_empty());
-        Self::new(url.as_deref().unwrap_or(GITHUB_API))
+        let beside = || match git_base_url.trim_end_matches('/') {
+            GITHUB => GITHUB_API.to_owned(),
+            // Where GitHub Enterprise Server has it.
+            server => format!("{server}/api/v3"),
+        };
+        Self::new(&url.unwrap_or_else(beside))
     }
 
     /// The API at this address.
@@ -98,7 +111,13 @@ impl GitHub {
             remaining: header("x-ratelimit-remaining"),
             reset: header("x-ratelimit-reset"),
         };
-        judge(head, Timestamp::now())?;
+        let judged = judge(head, Timestamp::now());
+        if let Err(GitHubFault::Unfit { status, .. }) = judged {
+            let text = self.transport.body_to_string(answer).await.unwrap_or_default();
+            let words = serde_json::from_str(&text).map_or_else(|_| String::new(), |body| words(&body));
+            return Err(GitHubFault::Unfit { status, words });
+        }
+        judged?;
         let text = self.transport.body_to_string(answer).await.map_err(unreachable)?;
         if text.is_empty() {
             return Ok(GitHubAnswer { headers, body: Value::Null });

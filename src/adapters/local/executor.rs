@@ -34,6 +34,8 @@ pub struct LocalExecutor {
     pub registry: PathBuf,
     /// Where runs fetch from.
     pub surroundings: Surroundings,
+    /// Supervisors open no pull requests.
+    pub no_github: bool,
 }
 
 impl LocalExecutor {
@@ -82,7 +84,7 @@ impl LocalExecutor {
     }
 
     fn start(&self, run: &RunId) -> anyhow::Result<()> {
-        start_supervisor(&self.state, &self.registry, &self.surroundings.git_base_url, run)
+        start_supervisor(&self.state, &self.registry, &self.surroundings.git_base_url, self.no_github, run)
     }
 
     /// Writes the run's directory: what its phases need to start, and none of it secret.

@@ -42,7 +42,22 @@ impl<T: ItemStates> ItemStates for &T {
 /// Publishes what a run brought. Repeated, it changes nothing.
 pub trait Deliver: Sync {
     /// Pull request and comment, or the files that stand for them.
-    fn deliver(&self, job: &Job) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn deliver(&self, job: &Job) -> impl Future<Output = Result<(), Undelivered>> + Send;
+}
+
+/// Why what a run brought was not published.
+#[derive(Debug)]
+pub enum Undelivered {
+    /// It was refused, and would be again: somebody has to mend something. Nothing of it is under way.
+    Refused(anyhow::Error),
+    /// It may do next time; something of it may still be under way.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Undelivered {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Runs a pass to its end. An error is one that no other answer could follow: the store is full, or
@@ -157,10 +172,16 @@ async fn publication_within(
             }
             responses.push(match request {
                 Request::WriteState { item, to } => write_state(limits, states, item, &to, reread_at).await,
-                Request::Deliver(job) => match deliver.deliver(&job).await {
-                    Ok(()) => Response::Done,
-                    Err(error) => Response::Failed(format!("{error:#}")),
-                },
+                Request::Deliver(job) => {
+                    let left =
+                        limits.claim_use.saturating_sub(claimed_at.map_or(Duration::ZERO, |at| at.elapsed()));
+                    match tokio::time::timeout(left, deliver.deliver(&job)).await {
+                        Ok(Ok(())) => Response::Done,
+                        Ok(Err(Undelivered::Refused(error))) => Response::Refused(format!("{error:#}")),
+                        Ok(Err(Undelivered::Failed(error))) => Response::Failed(format!("{error:#}")),
+                        Err(_) => Response::Failed("it took longer than a claim is good for".to_owned()),
+                    }
+                }
                 request => answer(&request, store, items).await?,
             });
         }

@@ -29,6 +29,8 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 pub(in crate::commands) enum Waited {
     /// The run, or the attempt that took its place, is published.
     Ended(Box<RunResult>),
+    /// It has ended, and cannot be published now: why.
+    Unpublished(Box<RunResult>, String),
     /// The person left; this run goes on.
     Left(RunId),
 }
@@ -42,7 +44,7 @@ pub(super) async fn wait(local: &Local, run: RunId) -> anyhow::Result<Waited> {
     let ended = watch.until_over(local, &mut interrupts).await;
     watch.clear();
     let waited = ended?;
-    if let Waited::Ended(result) = &waited {
+    if let Waited::Ended(result) | Waited::Unpublished(result, _) = &waited {
         let name = message::outcome_name(result.outcome);
         output::say(&format!("{}: {name}: {}", result.run, message::one_line(&result.reason, 300)));
     }
@@ -87,7 +89,10 @@ impl Watch {
                 }
             }
             if round % PASS_EVERY == PASS_EVERY - 1 {
-                local.pass(Vec::new(), None).await?;
+                let mut report = local.pass(Vec::new(), None).await?;
+                if let Some(why) = report.unpublished.remove(&self.run) {
+                    return Ok(Waited::Unpublished(Box::new(local.ending(&self.run)?), why));
+                }
             }
             let mut known = local.executor.store.run(&self.run).map_err(store_error)?;
             if let Some(next) = replacement(local, known.as_ref()).await? {
@@ -96,7 +101,8 @@ impl Watch {
                 self.run = next;
                 self.said = None;
             }
-            self.show(local.step(&self.run));
+            let is_ended = known.as_ref().is_some_and(|known| known.job.phase == JobPhase::Claimed);
+            self.show(if is_ended { Some("publish") } else { local.step(&self.run) });
             self.expect_supervisor(known.as_ref())?;
             if is_over(local, &self.run, known.as_ref()).await? {
                 return Ok(Waited::Ended(Box::new(local.ending(&self.run)?)));

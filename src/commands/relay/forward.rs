@@ -149,7 +149,7 @@ impl Forwarder {
                 self.metrics.dispatch("forwarded");
                 self.record(&edit.ids).await?;
             }
-            Err(fault @ GitHubFault::Unfit(_)) => {
+            Err(fault @ GitHubFault::Unfit { .. }) => {
                 self.metrics.dispatch(fault.name());
                 log::error!("{fault}, so this event is set aside: body_sha256 {digest}; {}", fault.remedy());
                 self.spool.end(edit.ids.clone(), Ended::Refused).await?;

@@ -37,7 +37,12 @@ pub(super) async fn run(args: &RelayArgs) -> anyhow::Result<Exit> {
     let secrets = secrets()?;
     let registry = registry_files::load(&args.registry.registry)?;
     let dispatches = Dispatches {
-        tokens: Tokens::of_environment()?,
+        tokens: Tokens::of_environment()?.ok_or_else(|| {
+            UserError::usage(
+                "there is no way to sign in to GitHub",
+                "set GITHUB_TOKEN, or ASTRA_APP_ID and ASTRA_APP_PRIVATE_KEY",
+            )
+        })?,
         github: GitHub::of_environment()?,
         repository: repository(args)?,
     };

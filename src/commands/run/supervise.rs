@@ -59,7 +59,12 @@ pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
 /// The next waiting task starts now, and a lost run once its back-off is over: nobody else may be
 /// there to do it.
 async fn pass_until_retries_are_over(local: &Local) -> anyhow::Result<()> {
-    while let Some(wake_at) = local.pass(Vec::new(), None).await?.wake_at {
+    loop {
+        let report = local.pass(Vec::new(), None).await?;
+        for problem in &report.problems {
+            output::say(&format!("note: {problem}"));
+        }
+        let Some(wake_at) = report.wake_at else { break };
         let wait = Duration::try_from(wake_at.duration_since(Timestamp::now())).unwrap_or_default();
         if wait > LONGEST_WAIT {
             break;

@@ -37,9 +37,13 @@ enum Stage {
     Begin,
     Look,
     Claim,
-    Deliver,
+    Deliver(Box<Job>),
+    /// After a refusal: why.
+    LetGo(String),
     Item,
-    Job { item: Option<Box<WorkItem>> },
+    Job {
+        item: Option<Box<WorkItem>>,
+    },
     Write,
     Record,
     Mark,
@@ -61,6 +65,9 @@ pub enum PublicationEnd {
         /// Who.
         holder: String,
     },
+    /// The world does not let it be told, and would not if it were tried again: why. Nothing of it is
+    /// under way, so the claim was let go of: who mends that need not wait.
+    Refused(String),
     /// No answer, or the claim is no longer ours: once the claim is old, somebody goes on. Why.
     Stopped(String),
 }
@@ -81,10 +88,12 @@ impl Publication {
             }
             (Stage::Look, Some(Response::Job(job, now))) => self.looked_up(job, now),
             (Stage::Claim, Some(Response::Job(Some(job), _))) => {
-                self.call(Stage::Deliver, Request::Deliver(job))
+                self.call(Stage::Deliver(job.clone()), Request::Deliver(job))
             }
             (Stage::Claim, Some(Response::Missed)) => stopped("somebody else was quicker"),
-            (Stage::Deliver, Some(Response::Done)) => match &self.moves {
+            (Stage::Deliver(job), Some(Response::Refused(why))) => self.let_go(&job, why),
+            (Stage::LetGo(why), Some(_)) => Step::Done(PublicationEnd::Refused(why)),
+            (Stage::Deliver(_), Some(Response::Done)) => match &self.moves {
                 None => self.mark(),
                 Some(_) => self.call(Stage::Item, Request::ReadItems(vec![self.subject.item])),
             },
@@ -149,6 +158,13 @@ impl Publication {
         }
         let claim = Claim { holder: self.holder.clone(), at: now };
         self.call(Stage::Claim, Request::Claim { job: job.reference(), seen: job.claim, claim })
+    }
+
+    /// Makes the claim one that is over, so that anybody may take it at once.
+    fn let_go(&mut self, job: &Job, why: String) -> Step<PublicationEnd> {
+        let over = Claim { holder: self.holder.clone(), at: Timestamp::UNIX_EPOCH };
+        let request = Request::Claim { job: job.reference(), seen: job.claim.clone(), claim: over };
+        self.call(Stage::LetGo(why), request)
     }
 
     /// Moves the item, if it is to be moved, as item and Job are now.

@@ -1,5 +1,7 @@
 //! What a pass leaves to its caller.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::domain::decision::Verdict;
@@ -38,6 +40,8 @@ pub struct PassReport<'w> {
     pub stop: Option<StopOutcome>,
     /// Effects that had no answer: a later pass repeats them (exit 75). One sentence each.
     pub problems: Vec<String>,
+    /// Ended runs that could not be published, and why: filled in by who publishes.
+    pub unpublished: BTreeMap<RunId, String>,
     /// The ledger as this pass left it in its main swap.
     pub ledger: crate::domain::ledger::Ledger,
     /// Namespaces that could not be read.

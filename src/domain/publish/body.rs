@@ -52,7 +52,11 @@ pub(super) fn review(subject: &Subject, result: &RunResult, review: &Review) -> 
     };
     text.push('\n');
     facts_table(&mut text, subject, result);
-    text.push_str("\nAn agent never approves: the decision is a person's.\n");
+    let _ = write!(
+        text,
+        "\nAn agent never approves: the decision is a person's.\n\n{}\n",
+        super::github::review_mark(&subject.run)
+    );
     text
 }
 

@@ -1,3 +1,4 @@
+use super::github::{Opened, PullRequest, PullRequestState};
 use super::*;
 use crate::domain::result::{
     Durations, FailureClass, Finding, LineComment, RESULT_VERSION, RunOutcome, Tokens,
@@ -222,5 +223,17 @@ fn a_plan_survives_its_file() {
     let plan = plan(&subject(), Ending::Result(&result(RunOutcome::Changed)), &states());
     let text = serde_json::to_string_pretty(&plan).unwrap();
     assert_eq!(serde_json::from_str::<PublishPlan>(&text).unwrap(), plan);
-    insta::assert_snapshot!(plan.tracker.unwrap().comment_with_link("https://github.com/astra/api/pull/9"));
+    let tracker = plan.tracker.unwrap();
+    let there = PullRequest {
+        number: 9,
+        url: "https://github.com/astra/api/pull/9".into(),
+        state: PullRequestState::Open,
+    };
+    insta::assert_snapshot!(tracker.comment_after(Some(&Opened::There(there)), None));
+    let never = Opened::Never("the branch <b> is gone".into());
+    assert!(
+        tracker
+            .comment_after(Some(&never), None)
+            .ends_with("pull request: the branch &lt;b&gt; is gone.</p>")
+    );
 }

@@ -13,6 +13,9 @@ struct Outside {
     writes: AtomicU32,
     deliveries: AtomicU32,
     is_mute: bool,
+    /// What becomes of deliveries.
+    refuses: bool,
+    fails: bool,
 }
 
 impl ItemStates for Outside {
@@ -32,9 +35,13 @@ impl ItemStates for Outside {
 }
 
 impl Deliver for Outside {
-    async fn deliver(&self, _job: &Job) -> anyhow::Result<()> {
+    async fn deliver(&self, _job: &Job) -> Result<(), Undelivered> {
         self.deliveries.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        match (self.refuses, self.fails) {
+            (true, _) => Err(Undelivered::Refused(anyhow::anyhow!("no right to"))),
+            (_, true) => Err(Undelivered::Failed(anyhow::anyhow!("no answer"))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -176,4 +183,17 @@ async fn a_holder_is_silent_when_its_time_is_over() {
     assert!(matches!(ended, PublicationEnd::Stopped(why) if why.contains("too old")));
     assert_eq!((outside.writes.into_inner(), outside.deliveries.into_inner()), (0, 0));
     assert_eq!(job(&store, &subject).await.phase, JobPhase::Claimed);
+}
+
+#[tokio::test]
+async fn only_who_was_refused_lets_go_of_its_claim() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::UNIX_EPOCH);
+    let publish = async |holder: &str, refuses: bool, fails: bool| {
+        let outside = Outside { refuses, fails, ..Outside::default() };
+        drive_publication(publication(&subject, holder), &store, &store, &outside, &outside).await.unwrap()
+    };
+    assert_eq!(publish("one", true, false).await, PublicationEnd::Refused("no right to".to_owned()));
+    assert_eq!(publish("two", false, true).await, PublicationEnd::Stopped("no answer".to_owned()));
+    assert_eq!(publish("three", false, false).await, PublicationEnd::Taken { holder: "two".to_owned() });
 }

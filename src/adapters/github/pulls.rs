@@ -1,0 +1,207 @@
+//! Pull requests and reviews: each opened or written once, however often it is asked for.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use http::Method;
+use reqwest::Url;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::app_token::{Permissions, Tokens};
+use super::{GitHub, GitHubAnswer};
+use crate::domain::github_answer::GitHubFault;
+use crate::domain::name::{Repository, RunId};
+use crate::domain::publish::github::{
+    AfterRefusal, Opened, PullRequest, PullRequestState, Reviewed, after_refusal, marked_review,
+    review_after_refusal,
+};
+use crate::domain::publish::{PullRequestDraft, ReviewDraft};
+
+/// The first pause before something is tried again; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MOST_TRIES: usize = 4;
+/// A rate limit that lasts longer is left to a later publication: a claim is good for five minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Reviews in one answer, and how many answers are read.
+const REVIEWS_PER_PAGE: usize = 100;
+const MOST_PAGES: usize = 10;
+/// A review is offered as it is, without asking for changes, and without remarks on lines.
+const MOST_OFFERS: usize = 4;
+
+/// Opens pull requests and writes reviews.
+pub struct Pulls {
+    github: GitHub,
+    tokens: Tokens,
+}
+
+impl Pulls {
+    /// On this GitHub, as this identity. Nothing is sent yet.
+    pub fn new(github: GitHub, tokens: Tokens) -> Self {
+        Self { github, tokens }
+    }
+
+    /// Opens the pull request, unless one with this head exists, whatever became of it. It begins with
+    /// a look, so what may have taken effect can be tried again.
+    pub async fn open(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {
+        patiently(|| self.open_once(draft)).await
+    }
+
+    async fn open_once(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {
+        let opened = match self.find(draft).await? {
+            Some(there) => Opened::There(there),
+            None => self.create(draft.clone()).await?,
+        };
+        if let Opened::There(PullRequest { number, state: PullRequestState::Open, .. }) = &opened {
+            self.label(draft, *number).await?;
+        }
+        Ok(opened)
+    }
+
+    /// The pull request with this head. An open one goes before a closed one.
+    async fn find(&self, draft: &PullRequestDraft) -> Result<Option<PullRequest>, GitHubFault> {
+        let repository = &draft.repository;
+        let head = format!("{}:{}", repository.owner(), draft.head);
+        // A branch's name may hold what a query may not.
+        let url = Url::parse_with_params("https://github.invalid", [("state", "all"), ("head", &head)]);
+        let query = url.ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default();
+        let path = format!("/repos/{repository}/pulls?{query}");
+        let found = self.send(repository, Method::GET, &path, None).await?.body;
+        let objects = found.as_array().ok_or(GitHubFault::Unreadable("a list of pull requests"))?;
+        // A server that does not know the parameter would answer with everything.
+        let is_ours = |object: &&Value| {
+            object.pointer("/head/ref").and_then(Value::as_str) == Some(draft.head.as_str())
+        };
+        let ours: Vec<PullRequest> = objects.iter().filter(is_ours).filter_map(PullRequest::read).collect();
+        let open = ours.iter().find(|found| found.state == PullRequestState::Open);
+        Ok(open.or(ours.first()).cloned())
+    }
+
+    async fn create(&self, mut draft: PullRequestDraft) -> Result<Opened, GitHubFault> {
+        loop {
+            let path = format!("/repos/{}/pulls", draft.repository);
+            let body = json!({
+                "title": draft.title, "body": draft.body, "head": draft.head, "base": draft.base,
+                "draft": draft.draft,
+            });
+            let (fault, words) = match self.send(&draft.repository, Method::POST, &path, Some(&body)).await {
+                Ok(answer) => {
+                    let created = PullRequest::read(&answer.body);
+                    return created.map(Opened::There).ok_or(GitHubFault::Unreadable("the pull request"));
+                }
+                Err(GitHubFault::Unfit { status, words }) => {
+                    (GitHubFault::Unfit { status, words: words.clone() }, words)
+                }
+                Err(fault) => return Err(fault),
+            };
+            match after_refusal(&draft, &words) {
+                AfterRefusal::Offer(next) => draft = *next,
+                AfterRefusal::Find => return self.find(&draft).await?.map(Opened::There).ok_or(fault),
+                AfterRefusal::Never(why) => return Ok(Opened::Never(why)),
+                AfterRefusal::Fail => return Err(fault),
+            }
+        }
+    }
+
+    /// Labels help people; a token that may not put them there does not hold up the pull request.
+    async fn label(&self, draft: &PullRequestDraft, number: u64) -> Result<(), GitHubFault> {
+        let path = format!("/repos/{}/issues/{number}/labels", draft.repository);
+        let body = json!({"labels": draft.labels});
+        match self.send(&draft.repository, Method::POST, &path, Some(&body)).await {
+            Err(fault @ (GitHubFault::NotAllowed | GitHubFault::NotFound | GitHubFault::Unfit { .. })) => {
+                log::warn!("{} #{number} has no labels: {fault}", draft.repository);
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Writes the run's review, unless it is there.
+    pub async fn review(&self, run: &RunId, draft: &ReviewDraft) -> Result<Reviewed, GitHubFault> {
+        patiently(|| self.review_once(run, draft)).await
+    }
+
+    async fn review_once(&self, run: &RunId, draft: &ReviewDraft) -> Result<Reviewed, GitHubFault> {
+        let path = format!("/repos/{}/pulls/{}/reviews", draft.repository, draft.pull_request);
+        for page in 1..=MOST_PAGES {
+            let path = format!("{path}?per_page={REVIEWS_PER_PAGE}&page={page}");
+            let found = match self.send(&draft.repository, Method::GET, &path, None).await {
+                Err(GitHubFault::NotFound) => {
+                    let (repository, number) = (&draft.repository, draft.pull_request);
+                    return Ok(Reviewed::Never(format!("{repository} has no pull request #{number}")));
+                }
+                found => found?.body,
+            };
+            let reviews = found.as_array().ok_or(GitHubFault::Unreadable("a list of reviews"))?;
+            if let Some(there) = marked_review(reviews, run) {
+                return Ok(there);
+            }
+            if reviews.len() < REVIEWS_PER_PAGE {
+                break;
+            }
+        }
+        self.write_review(&path, draft.clone()).await
+    }
+
+    async fn write_review(&self, path: &str, mut draft: ReviewDraft) -> Result<Reviewed, GitHubFault> {
+        for _ in 1..MOST_OFFERS {
+            match self.offer_review(path, &draft).await {
+                Err(GitHubFault::Unfit { status, words }) => {
+                    let Some(next) = review_after_refusal(&draft, &words) else {
+                        return Err(GitHubFault::Unfit { status, words });
+                    };
+                    draft = next;
+                }
+                answered => return answered,
+            }
+        }
+        self.offer_review(path, &draft).await
+    }
+
+    async fn offer_review(&self, path: &str, draft: &ReviewDraft) -> Result<Reviewed, GitHubFault> {
+        let mut body = json!({"body": draft.body, "event": draft.event, "comments": draft.comments});
+        if let Some(commit) = &draft.commit {
+            body["commit_id"] = json!(commit);
+        }
+        let answer = self.send(&draft.repository, Method::POST, path, Some(&body)).await?;
+        Ok(Reviewed::There(answer.body.get("html_url").and_then(Value::as_str).map(str::to_owned)))
+    }
+
+    async fn send(
+        &self,
+        repository: &Repository,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<GitHubAnswer, GitHubFault> {
+        let permissions = Permissions::from([("contents", "read"), ("pull_requests", "write")]);
+        let token: SecretString = self.tokens.token(&self.github, repository, &permissions).await?;
+        let answer = self.github.request(method, path, &token, body).await;
+        if matches!(answer, Err(GitHubFault::TokenRejected)) {
+            self.tokens.forget(&token).await;
+        }
+        answer
+    }
+}
+
+/// Tries again what was refused for the moment. A request that had no answer is not: GitHub may still
+/// be at work on it, and nobody could see it.
+async fn patiently<T, F>(request: impl FnMut() -> F) -> Result<T, GitHubFault>
+where
+    F: Future<Output = Result<T, GitHubFault>>,
+{
+    let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_times(MOST_TRIES - 1);
+    request
+        .retry(pauses.with_jitter())
+        .sleep(tokio::time::sleep)
+        .when(|fault| match fault {
+            GitHubFault::RateLimited(wait) => *wait <= LONGEST_PAUSE,
+            fault => matches!(fault, GitHubFault::Unavailable(_)),
+        })
+        .adjust(|fault, pause| match fault {
+            GitHubFault::RateLimited(wait) => pause.map(|pause| pause.max(*wait)),
+            _ => pause,
+        })
+        .notify(|fault, pause| log::info!("{fault}; tried again in {} ms", pause.as_millis()))
+        .await
+}
