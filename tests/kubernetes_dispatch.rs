@@ -15,6 +15,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use astra_dispatch::adapters::registry_files;
+use astra_dispatch::domain::job::JobRef;
 use astra_dispatch::domain::kubernetes::DISPATCHER_GROUP;
 use cluster::TestCluster;
 use git_server::GitServer;
@@ -74,6 +75,7 @@ impl World {
         let mut command = self.site.command(arguments);
         command.env("KUBECONFIG", self.site.path("kubeconfig"));
         command.env("ASTRA_NO_GITHUB", "true");
+        command.env("GIT_SSL_CAINFO", self.git.authority());
         command.env("ASTRA_EXECUTOR", "kubernetes").env("ASTRA_GIT_BASE_URL", self.git.base_url());
         command
     }
@@ -94,6 +96,20 @@ impl World {
 
     fn status(&self) -> Value {
         self.json(&["status", "--format", "json"])
+    }
+
+    fn job(&self, run: &str) -> JobRef {
+        JobRef { namespace: self.cluster.namespace(), run: run.parse().unwrap(), uid: String::new() }
+    }
+
+    /// Waits until this run has ended.
+    async fn ended(&self, run: &str) {
+        let runs = || self.status()["runs"].as_array().unwrap().clone();
+        let what = format!("{run} has ended");
+        cluster::eventually(&what, || async {
+            runs().iter().any(|one| one["run"] == run && one["ended"].is_string()).then_some(())
+        })
+        .await;
     }
 
     /// Publishes until this run is published.
@@ -173,7 +189,19 @@ async fn an_event_becomes_a_branch_and_frees_its_slot() {
     // Its slot is free.
     let second = world.dispatch(&second);
     assert_eq!(second["outcome"], "dispatched", "{second:#}");
-    world.published(second["run"].as_str().unwrap()).await;
+    // Its pod is removed before anybody reads its result: the repository has a copy.
+    let run = second["run"].as_str().unwrap();
+    world.ended(run).await;
+    let job = world.job(run);
+    world.cluster.delete_pod(&job).await;
+    cluster::eventually("the pod is gone", || async {
+        world.cluster.pod(&job).await.is_null().then_some(())
+    })
+    .await;
+    let seen = world.status();
+    assert_eq!(seen["runs"][0]["outcome"], "changed", "{seen:#}");
+    let plan = world.published(run).await;
+    assert!(plan.to_string().contains("Said hello."), "{plan:#}");
     world.cluster.remove().await;
 }
 

@@ -12,6 +12,7 @@ pub mod plane;
 pub mod process_identity;
 pub mod registry_files;
 pub mod relay_spool;
+pub mod result_ref;
 pub mod run_directory;
 pub mod store;
 pub mod supervised_process;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod cancel;
+mod cluster_result;
 mod credentials;
 mod demo;
 mod dispatch;

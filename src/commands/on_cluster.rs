@@ -1,6 +1,5 @@
 //! Runs on a cluster: the same pass as on one machine, over the cluster's ledger and Jobs.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::adapters::kubernetes::manifests::RunMaker;
@@ -9,6 +8,7 @@ use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
 use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
 use crate::adapters::store::{Items, Store, StoreError};
+use crate::commands::cluster_result::Unreadable;
 use crate::commands::credentials::Held;
 use crate::commands::passes::{ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
@@ -38,6 +38,10 @@ pub(crate) struct OnCluster {
     pub(crate) state: StateDirectory,
     /// Where pull requests go.
     pub(crate) forge: Forge,
+    /// The agents' credentials, as far as this caller may see them.
+    pub(crate) held: Arc<Held>,
+    /// Where runs push to.
+    pub(crate) git_base_url: String,
 }
 
 /// Work items: Plane's where there is a key; else the one that the event told.
@@ -52,10 +56,12 @@ impl OnCluster {
         let Opened { registry, directory, state, surroundings, forge, .. } = opened;
         let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
         let plane = PlaneClient::of_environment(&registry.plane)?;
-        let maker = run_maker(&registry, &directory, surroundings)?;
+        let held = Arc::new(Held::open(&directory)?);
+        let git_base_url = surroundings.git_base_url.clone();
+        let maker = run_maker(&registry, Arc::clone(&held), surroundings)?;
         let store = KubernetesStore::new(cluster, &registry.kubernetes.system_namespace, Some(maker));
         let items = ClusterItems { plane, told: OnceLock::new() };
-        Ok(Self { store, workforce: Workforce::new(registry), items, state, forge })
+        Ok(Self { store, workforce: Workforce::new(registry), items, state, forge, held, git_base_url })
     }
 
     /// The registry in use.
@@ -116,7 +122,7 @@ impl OnCluster {
     pub(crate) async fn known(&self, job: Job) -> anyhow::Result<KnownRun> {
         let (mut result, mut step) = (None, None);
         if job.end.is_some() {
-            result = self.store.cluster().result(&job.reference()).await.map_err(StoreError::from)?;
+            result = self.seen_result(&job).await?;
         } else if job.pod_alive {
             let diagnosis = self.store.diagnose(&job.reference()).await.map_err(cluster_error)?;
             if let Some(Progress::Running(Some(at))) = diagnosis.map(|diagnosis| diagnosis.progress) {
@@ -131,7 +137,7 @@ impl OnCluster {
     async fn plan(&self, job: &Job) -> anyhow::Result<Option<PublishPlan>> {
         let cluster = self.store.cluster();
         let Some(subject) = cluster.subject(&job.reference()).await? else { return Ok(None) };
-        let (result, lost) = (cluster.result(&job.reference()).await?, message::without_result());
+        let (result, lost) = (self.result(job).await?, message::without_result());
         let ending = Ending::of(job, result.as_ref(), &lost);
         Ok(Some(publish::plan(&subject, ending, &self.registry().states)))
     }
@@ -154,7 +160,7 @@ impl OnCluster {
 /// onto a cluster does so for everybody.
 pub(crate) fn run_maker(
     registry: &Arc<Registry>,
-    directory: &Path,
+    held: Arc<Held>,
     surroundings: Surroundings,
 ) -> anyhow::Result<RunMaker> {
     if !surroundings.git_base_url.starts_with("https://") {
@@ -166,7 +172,6 @@ pub(crate) fn run_maker(
         .at("--git-base-url")
         .into());
     }
-    let held = Held::open(directory)?;
     let credentials = Box::new(move |agent: &Agent, name: &str| held.get(&agent.name, name));
     Ok(RunMaker::new(Arc::clone(registry), surroundings, credentials))
 }
@@ -199,7 +204,11 @@ struct Teller<'a>(&'a OnCluster);
 
 impl Deliver for Teller<'_> {
     async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
-        let Some(plan) = self.0.plan(job).await? else { return Ok(()) };
+        let plan = self.0.plan(job).await.map_err(|error| match error.downcast_ref::<Unreadable>() {
+            Some(unreadable) if !unreadable.is_passing() => Undelivered::Refused(error),
+            _ => Undelivered::Failed(error),
+        })?;
+        let Some(plan) = plan else { return Ok(()) };
         let directory = self.0.state.run(&job.run);
         word::tell(&plan, &directory, &self.0.forge, self.0.items.plane.as_ref()).await
     }

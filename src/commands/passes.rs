@@ -154,7 +154,11 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
             ItemMoves::None => None,
             ItemMoves::InSnapshots => Some(Moves { outcome: None, started }),
             ItemMoves::InPlane => {
-                let plan = publisher.plan(&run.job).await?;
+                let plan = match publisher.plan(&run.job).await {
+                    Ok(plan) => plan,
+                    // The others may still be published.
+                    Err(error) => return Ok(PublicationEnd::Stopped(format!("{error:#}"))),
+                };
                 let outcome = plan.and_then(|plan| plan.outcome_state()).filter(|to| *to != started);
                 Some(Moves { outcome, started })
             }

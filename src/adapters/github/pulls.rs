@@ -41,6 +41,11 @@ impl Pulls {
         Self { github, tokens }
     }
 
+    /// A token that reads this repository.
+    pub async fn reading_token(&self, repository: &Repository) -> Result<SecretString, GitHubFault> {
+        self.tokens.token(&self.github, repository, &Permissions::from([("contents", "read")])).await
+    }
+
     /// Opens the pull request, unless one with this head exists, whatever became of it. It begins with
     /// a look, so what may have taken effect can be tried again.
     pub async fn open(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {

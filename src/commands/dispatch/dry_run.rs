@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::adapters::plane::PlaneClient;
 use crate::adapters::store::memory::MemoryStore;
 use crate::cli::TaskArgs;
+use crate::commands::credentials::Held;
 use crate::commands::explain::{Told, tried, tried_on_cluster};
 use crate::commands::meant::{Meant, meant_on_cluster, meant_without_cluster};
 use crate::commands::on_cluster::{ClusterItems, OnCluster, cluster_error, run_maker};
@@ -44,7 +45,8 @@ pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result
     let (report, new) = tried(&workforce, &copy, &told, hint, meant.delivery(), None).await?;
     output::say(&decision_table::text(&report, &opened.registry, false));
     if let Some(new) = new {
-        let maker = run_maker(&opened.registry, &opened.directory, opened.surroundings)?;
+        let held = Arc::new(Held::open(&opened.directory)?);
+        let maker = run_maker(&opened.registry, held, opened.surroundings)?;
         let unmakeable = |reason: String| UserError::usage(reason, "correct it and run this again");
         let job = maker.job(&new, &Running::default()).map_err(unmakeable)?;
         let names = maker.secret_keys(&new).map_err(unmakeable)?;
