@@ -10,7 +10,6 @@ mod git_server;
 #[path = "support/site.rs"]
 mod site;
 
-use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -36,20 +35,20 @@ struct World {
 impl World {
     async fn new() -> Self {
         let git = GitServer::new(cluster::host_address()).await;
-        let image = image(&git.authority());
+        let images = cluster::images(&git.authority());
         let site = Site::new(SCRIPT, 1);
         let suffix: u32 = rand::random();
         let agent = format!("t{suffix:08x}");
         let settings = std::fs::read_to_string(site.path(".astra/astra.yaml")).unwrap();
         let settings = settings.replace(
             "system_namespace: astra-system",
-            &format!("system_namespace: astra-{suffix:08x}\n  image: {image}"),
+            &format!("system_namespace: astra-{suffix:08x}\n  image: {}", images.own),
         );
         site.write(".astra/astra.yaml", &settings);
         let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
         let own = vega.replace("vega", &agent).replace("prompts/t", "prompts/vega.md # t").replace(
             "runtime: {kind",
-            &format!("limits: {{memory: 256Mi}}\nruntime: {{image: {image:?}, kind"),
+            &format!("limits: {{memory: 256Mi}}\nruntime: {{image: {:?}, kind", images.agent),
         );
         let own = own.replace(
             &format!("personality: prompts/vega.md # {}.md", &agent),
@@ -126,19 +125,6 @@ impl World {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
-}
-
-/// Our image: the program, Git, a shell for the scripted agent, and the authority of the Git server.
-fn image(authority: &Path) -> String {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/image"))
-        .arg(format!("localhost/astra-{:08x}:1", rand::random::<u32>()))
-        .arg(format!("{}:/usr/local/bin/astra-dispatch", env!("CARGO_BIN_EXE_astra-dispatch")))
-        .args(["/usr/bin/git", "/usr/lib/git-core", "/usr/bin/busybox:/bin/busybox"])
-        .arg(format!("{}:/etc/ssl/certs/ca-certificates.crt", authority.display()))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,6 @@ mod cluster;
 #[path = "support/git_server.rs"]
 mod git_server;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use astra_dispatch::adapters::kubernetes::KubernetesStore;
@@ -30,12 +28,12 @@ struct World {
 impl World {
     async fn new(script: &str, adapt: impl FnOnce(&mut Registry)) -> Self {
         let git = GitServer::new(cluster::host_address()).await;
-        let image = image(&git.authority());
+        let images = cluster::images(&git.authority());
         let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()];
         let mut cluster = TestCluster::new(|registry, agent| {
-            registry.kubernetes.image = Some(image.clone());
+            registry.kubernetes.image = Some(images.own);
             let agent = registry.agents.get_mut(agent).unwrap();
-            agent.runtime.image = Some(image);
+            agent.runtime.image = Some(images.agent);
             agent.runtime.kind = RuntimeKind::Command { command };
             agent.limits.memory = "256Mi".into();
             agent.limits.memory_bytes = 256 << 20;
@@ -74,19 +72,6 @@ impl World {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
-}
-
-/// Our image: the program, Git, a shell for the scripted agent, and the authority of the Git server.
-fn image(authority: &Path) -> String {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/image"))
-        .arg(format!("localhost/astra-{:08x}:1", rand::random::<u32>()))
-        .arg(format!("{}:/usr/local/bin/astra-dispatch", env!("CARGO_BIN_EXE_astra-dispatch")))
-        .args(["/usr/bin/git", "/usr/lib/git-core", "/usr/bin/busybox:/bin/busybox"])
-        .arg(format!("{}:/etc/ssl/certs/ca-certificates.crt", authority.display()))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[tokio::test]

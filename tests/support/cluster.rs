@@ -10,6 +10,8 @@
     reason = "a module of several test programs, each using its part"
 )]
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use astra_dispatch::adapters::kubernetes::manifests::RunMaker;
@@ -42,6 +44,39 @@ pub struct TestCluster {
 pub fn host_address() -> std::net::IpAddr {
     let number = std::env::var("ASTRA_TEST_CLUSTER").unwrap_or_else(|_| "0".into());
     format!("10.77.{number}.1").parse().unwrap()
+}
+
+/// The images of a run.
+pub struct Images {
+    pub own: String,
+    /// Has a shell for scripted agents.
+    pub agent: String,
+}
+
+/// Our image, which trusts this authority of a Git server: the one of the Dockerfile, if
+/// `ASTRA_TEST_IMAGE_ROOT` says where its files are; else the program as Cargo made it, with Git.
+pub fn images(authority: &Path) -> Images {
+    let authority = format!("{}:/etc/ssl/certs/ca-certificates.crt", authority.display());
+    let shell = "/usr/bin/busybox:/bin/busybox";
+    if let Ok(root) = std::env::var("ASTRA_TEST_IMAGE_ROOT") {
+        Images { own: image(&["-b", &root], &[&authority]), agent: image(&[], &[shell]) }
+    } else {
+        // Cargo's program is not static: as the agent's step, too, it needs the libraries of its image.
+        let program = format!("{}:/usr/local/bin/astra-dispatch", env!("CARGO_BIN_EXE_astra-dispatch"));
+        let own = image(&[], &[&program, "/usr/bin/git", "/usr/lib/git-core", shell, &authority]);
+        Images { agent: own.clone(), own }
+    }
+}
+
+fn image(options: &[&str], sources: &[&str]) -> String {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/image"))
+        .args(options)
+        .arg(format!("localhost/astra-{:08x}:1", rand::random::<u32>()))
+        .args(sources)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// What the API server answered.
@@ -244,7 +279,7 @@ impl TestCluster {
 
 /// The registry of fixtures/registry.
 pub fn sample() -> Registry {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/registry");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/registry");
     astra_dispatch::adapters::registry_files::load(&directory).unwrap()
 }
 
