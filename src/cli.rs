@@ -19,7 +19,8 @@ pub use agents::{
 };
 pub use relay::RelayArgs;
 pub use run::{
-    RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunSuperviseArgs,
+    RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunProbeArgs,
+    RunSuperviseArgs,
 };
 pub use vault::{
     RecipientArgs, RecipientsCommand, VaultCommand, VaultKeyArgs, VaultListArgs, VaultMergeArgs,

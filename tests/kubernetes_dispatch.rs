@@ -35,7 +35,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let git = GitServer::new(cluster::host_address()).await;
-        let images = cluster::images(&git.authority());
+        let images = cluster::images(Some(&git.authority()));
         let site = Site::new(SCRIPT, 1);
         let suffix: u32 = rand::random();
         let agent = format!("t{suffix:08x}");

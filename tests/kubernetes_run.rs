@@ -28,7 +28,7 @@ struct World {
 impl World {
     async fn new(script: &str, adapt: impl FnOnce(&mut Registry)) -> Self {
         let git = GitServer::new(cluster::host_address()).await;
-        let images = cluster::images(&git.authority());
+        let images = cluster::images(Some(&git.authority()));
         let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()];
         let mut cluster = TestCluster::new(|registry, agent| {
             registry.kubernetes.image = Some(images.own);

@@ -150,6 +150,10 @@ pub struct AgentsDoctorArgs {
     /// What `agents provision` was given as --api-server
     #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
     pub api_server: Vec<String>,
+    /// Also start a pod in each agent's namespace that tries what agents must not reach: the API
+    /// server, another agent's pod, the metadata service
+    #[arg(long, env = "ASTRA_PROBE")]
+    pub probe: bool,
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{RegistryArgs, StateArgs};
+use crate::domain::kubernetes::probe::Attempt;
 use crate::domain::name::RunId;
 
 /// The phases of a run.
@@ -26,6 +27,9 @@ pub enum RunCommand {
     Collect(RunPhaseArgs),
     /// Gate the work, push it and write the result
     Deliver(RunDeliverArgs),
+    /// Try what an agent's pods must not reach, for `agents doctor --probe`
+    #[command(hide = true)]
+    Probe(RunProbeArgs),
 }
 
 /// Options of `run supervise`.
@@ -103,4 +107,15 @@ pub struct RunDeliverArgs {
     /// Also write the result here, cut to 4096 bytes
     #[arg(long, env = "ASTRA_TERMINATION_MESSAGE", value_name = "FILE")]
     pub termination_message: Option<PathBuf>,
+}
+
+/// Options of `run probe`, which only `agents doctor` calls.
+#[derive(Debug, Clone, Args)]
+pub struct RunProbeArgs {
+    /// Only take connections on this port, until it is stopped
+    #[arg(long, value_name = "PORT", conflicts_with = "targets")]
+    pub listen: Option<u16>,
+    /// Something to try; may be repeated
+    #[arg(long = "target", value_name = "TARGET=HOST:PORT")]
+    pub targets: Vec<Attempt>,
 }

@@ -47,6 +47,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Run(RunCommand::Install(args)) => run::install::run(&args),
         Command::Run(RunCommand::Collect(args)) => run::collect::run(&args).await,
         Command::Run(RunCommand::Prepare(args)) => run::prepare::run(&args).await,
+        Command::Run(RunCommand::Probe(args)) => run::probe::run(&args).await,
     }
 }
 

@@ -55,15 +55,17 @@ pub struct Images {
 
 /// Our image, which trusts this authority of a Git server: the one of the Dockerfile, if
 /// `ASTRA_TEST_IMAGE_ROOT` says where its files are; else the program as Cargo made it, with Git.
-pub fn images(authority: &Path) -> Images {
-    let authority = format!("{}:/etc/ssl/certs/ca-certificates.crt", authority.display());
+pub fn images(authority: Option<&Path>) -> Images {
+    let authority = authority.map(|file| format!("{}:/etc/ssl/certs/ca-certificates.crt", file.display()));
+    let authority: Vec<&str> = authority.as_deref().into_iter().collect();
     let shell = "/usr/bin/busybox:/bin/busybox";
     if let Ok(root) = std::env::var("ASTRA_TEST_IMAGE_ROOT") {
-        Images { own: image(&["-b", &root], &[&authority]), agent: image(&[], &[shell]) }
+        Images { own: image(&["-b", &root], &authority), agent: image(&[], &[shell]) }
     } else {
         // Cargo's program is not static: as the agent's step, too, it needs the libraries of its image.
         let program = format!("{}:/usr/local/bin/astra-dispatch", env!("CARGO_BIN_EXE_astra-dispatch"));
-        let own = image(&[], &[&program, "/usr/bin/git", "/usr/lib/git-core", shell, &authority]);
+        let sources = [program.as_str(), "/usr/bin/git", "/usr/lib/git-core", shell];
+        let own = image(&[], &[sources.as_slice(), &authority].concat());
         Images { agent: own.clone(), own }
     }
 }

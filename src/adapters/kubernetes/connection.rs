@@ -17,6 +17,8 @@ pub struct Cluster {
     pub(super) client: kube::Client,
     /// The kubeconfig context, or `in-cluster`: shown to people.
     pub context: String,
+    /// Host and port of the API server.
+    pub server: String,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -72,9 +74,11 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Whether a call may be made again depends on the call: see `call.rs`.
         config.default_retry = false;
+        let port = config.cluster_url.port_u16().unwrap_or(443);
+        let server = format!("{}:{port}", config.cluster_url.host().unwrap_or_default());
         let client = kube::Client::try_from(config)
             .map_err(|error| unusable(&error, &format!("context {context:?} of the kubeconfig")))?;
-        Ok(Self { client, context: context.to_owned() })
+        Ok(Self { client, context: context.to_owned(), server })
     }
 }
 
@@ -112,7 +116,7 @@ current-context: one
     async fn every_client_can_be_built() {
         let kubeconfig = Kubeconfig::from_yaml(KUBECONFIG).unwrap();
         let cluster = Cluster::from_kubeconfig(kubeconfig, None).await.unwrap();
-        assert_eq!(cluster.context, "one");
+        assert_eq!((cluster.context.as_str(), cluster.server.as_str()), ("one", "127.0.0.1:1"));
     }
 
     #[tokio::test]

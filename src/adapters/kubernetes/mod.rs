@@ -6,6 +6,7 @@ pub mod inspection;
 pub mod jobs;
 pub mod manifests;
 mod patch;
+pub mod probes;
 pub mod results;
 pub mod runs;
 pub mod store;

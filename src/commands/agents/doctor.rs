@@ -4,6 +4,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::probe;
 use crate::adapters::kubernetes::Cluster;
 use crate::adapters::registry_files;
 use crate::cli::{AgentsDoctorArgs, Format};
@@ -29,7 +30,10 @@ struct Report {
 pub(super) async fn run(args: &AgentsDoctorArgs) -> anyhow::Result<Exit> {
     let registry = registry_files::load(&args.registry.registry)?;
     let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
-    let findings = examine(&cluster, &registry, &args.api_server).await?;
+    let mut findings = examine(&cluster, &registry, &args.api_server).await?;
+    if args.probe {
+        findings.extend(probe::run(&cluster, &registry).await?);
+    }
     let failed = findings.iter().any(|finding| finding.state == State::Failed);
     match args.format.format {
         Format::Text => output::result(&text(&findings))?,

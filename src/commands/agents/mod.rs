@@ -5,6 +5,7 @@ mod doctor;
 mod fault_report;
 mod list;
 mod new;
+mod probe;
 mod prompt;
 mod provision;
 mod sarif;

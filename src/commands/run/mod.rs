@@ -21,6 +21,7 @@ pub mod confine;
 pub mod deliver;
 pub mod install;
 pub mod prepare;
+pub mod probe;
 pub mod supervise;
 #[cfg(test)]
 mod testing;

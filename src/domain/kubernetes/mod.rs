@@ -8,6 +8,7 @@ pub mod job;
 pub mod job_state;
 pub mod network;
 pub mod pod;
+pub mod probe;
 pub mod provision;
 pub mod secret;
 

@@ -309,7 +309,7 @@ fn input_volume(step: Step) -> String {
     format!("{}-input", step.name())
 }
 
-fn pod_security(uid: u32) -> PodSecurityContext {
+pub(super) fn pod_security(uid: u32) -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(i64::from(uid)),
@@ -320,7 +320,7 @@ fn pod_security(uid: u32) -> PodSecurityContext {
     }
 }
 
-fn container_security(writable_root: bool) -> SecurityContext {
+pub(super) fn container_security(writable_root: bool) -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
