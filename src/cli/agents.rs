@@ -21,7 +21,7 @@ pub enum AgentsCommand {
     /// Print the manifests that the cluster needs, for `kubectl apply -f -`; with --vault, what a
     /// HashiCorp Vault or OpenBao server needs, for `sh`
     Provision(AgentsProvisionArgs),
-    /// Check that the cluster is as the registry says, and keeps apart what it must
+    /// Check that the cluster, or GitHub, is as the registry says, and keeps apart what it must
     Doctor(AgentsDoctorArgs),
 }
 
@@ -154,6 +154,10 @@ pub struct AgentsDoctorArgs {
     /// server, another agent's pod, the metadata service
     #[arg(long, env = "ASTRA_PROBE")]
     pub probe: bool,
+    /// Look at GitHub instead of the cluster: what the App (`ASTRA_APP_ID`, `ASTRA_APP_PRIVATE_KEY`) or
+    /// GITHUB_TOKEN may do in the registry's repositories, and what keeps it to its own branches
+    #[arg(long, env = "ASTRA_GITHUB", conflicts_with_all = ["probe", "api_server"])]
+    pub github: bool,
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,

@@ -46,6 +46,10 @@ pub struct World {
     pub has_drafts: bool,
     /// The reviewed pull requests are by whoever asks.
     pub is_own: bool,
+    /// Answers to `GET` by path below the API, such as `/repos/astra/api`, before anything else.
+    pub there: BTreeMap<String, Value>,
+    /// The permissions that the App's installation has.
+    pub granted: Value,
 }
 
 /// One thing that goes wrong.
@@ -72,6 +76,8 @@ impl GitHubFake {
             wrong: Vec::new(),
             has_drafts: true,
             is_own: false,
+            there: BTreeMap::new(),
+            granted: Value::Null,
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -108,7 +114,11 @@ async fn handle(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
     let fault = if world.faults.is_empty() { Fault::Nothing } else { world.faults.remove(0) };
     let (status, answer) = match fault {
         Fault::Answer(status) => (status, json!({"message": "as the test wants it"})),
-        _ if authorization != format!("Bearer {TOKEN}") => (401, json!({"message": "Bad credentials"})),
+        // An App shows who it is by a JSON Web Token.
+        _ if is_of_app(&path) != authorization.starts_with("Bearer ey") => (401, json!({})),
+        _ if !is_of_app(&path) && authorization != format!("Bearer {TOKEN}") => {
+            (401, json!({"message": "Bad credentials"}))
+        }
         _ => world.answer(head.method.as_str(), &path, head.uri.query().unwrap_or(""), &body),
     };
     let status = if matches!(fault, Fault::ActThenFail) { 502 } else { status };
@@ -118,6 +128,10 @@ async fn handle(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
         response.headers_mut().insert(name, value.parse().unwrap());
     }
     response
+}
+
+fn is_of_app(path: &str) -> bool {
+    path.starts_with("/app/") || path.ends_with("/installation")
 }
 
 fn unprocessable(message: &str) -> (u16, Value) {
@@ -130,13 +144,21 @@ fn unprocessable(message: &str) -> (u16, Value) {
 impl World {
     fn answer(&mut self, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let &["repos", owner, name, ref rest @ ..] = segments.as_slice() else {
-            self.wrong.push(format!("{method} {path}"));
-            return (404, json!({"message": "Not Found"}));
-        };
         let query: Vec<(String, String)> = {
             let url = reqwest::Url::parse(&format!("http://x/?{query}")).unwrap();
             url.query_pairs().into_owned().collect()
+        };
+        if let Some(operation) = looked_up(&segments) {
+            self.wrong.extend(faults(&format!("{method} {operation}"), &query, body));
+            if method == "POST" {
+                return self.mint(body);
+            }
+            let found = self.there.get(path).cloned();
+            return found.map_or((404, json!({"message": "Not Found"})), |found| (200, found));
+        }
+        let &["repos", owner, name, ref rest @ ..] = segments.as_slice() else {
+            self.wrong.push(format!("{method} {path}"));
+            return (404, json!({"message": "Not Found"}));
         };
         let repository = format!("{owner}/{name}");
         let operation = match rest {
@@ -172,6 +194,20 @@ impl World {
             }
             _ => (404, json!({"message": "Not Found"})),
         }
+    }
+
+    /// A token of the App with the permissions that were asked for, if they were granted.
+    fn mint(&self, body: &Value) -> (u16, Value) {
+        let wanted = body["permissions"].as_object().unwrap();
+        let is_granted = |name: &str, level: &Value| {
+            let granted = &self.granted[name];
+            granted == level || granted == "write"
+        };
+        if wanted.iter().any(|(name, level)| !is_granted(name, level)) {
+            let message = "The permissions requested are not granted to this installation.";
+            return (422, json!({"message": message}));
+        }
+        (201, json!({"token": TOKEN, "expires_at": "2099-01-01T00:00:00Z", "permissions": wanted}))
     }
 
     fn found(&self, repository: &str, head: &str) -> Vec<Value> {
@@ -246,6 +282,24 @@ impl World {
             .unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
     }
+}
+
+/// The operation of what is answered from [`World::there`], and of minting.
+fn looked_up(segments: &[&str]) -> Option<&'static str> {
+    Some(match segments {
+        ["app", "installations", _, "access_tokens"] => "/app/installations/{installation_id}/access_tokens",
+        ["installation", "repositories"] => "/installation/repositories",
+        ["repos", _, _] => "/repos/{owner}/{repo}",
+        ["repos", _, _, rest @ ..] => match rest {
+            ["installation"] => "/repos/{owner}/{repo}/installation",
+            ["rules", "branches", _] => "/repos/{owner}/{repo}/rules/branches/{branch}",
+            ["rulesets", _] => "/repos/{owner}/{repo}/rulesets/{ruleset_id}",
+            ["branches", _] => "/repos/{owner}/{repo}/branches/{branch}",
+            ["contents", ..] => "/repos/{owner}/{repo}/contents/{path}",
+            _ => return None,
+        },
+        _ => return None,
+    })
 }
 
 /// What GitHub's description says against a request.

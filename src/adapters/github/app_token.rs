@@ -91,6 +91,35 @@ impl Tokens {
         }
     }
 
+    /// The App's installation that has this repository, as GitHub describes it; `None` for a given token.
+    pub async fn installation(
+        &self,
+        github: &GitHub,
+        repository: &Repository,
+    ) -> Result<Option<Value>, GitHubFault> {
+        match self {
+            Self::Given(_) => Ok(None),
+            Self::App(app) => app.installation(github, repository).await.map(Some),
+        }
+    }
+
+    /// A token that only sees which repositories an installation reaches; a given token as it is.
+    pub async fn seeing_token(
+        &self,
+        github: &GitHub,
+        installation: u64,
+    ) -> Result<SecretString, GitHubFault> {
+        match self {
+            Self::Given(token) => Ok(token.clone()),
+            Self::App(app) => {
+                let permissions = Permissions::from([("metadata", "read")]);
+                let wanted = json!({"permissions": permissions});
+                let proof = app.proof(Timestamp::now())?;
+                Ok(mint(github, &proof, installation, &wanted, &permissions).await?.token)
+            }
+        }
+    }
+
     /// Forgets a token that GitHub does not know any more.
     pub async fn forget(&self, rejected: &SecretString) {
         if let Self::App(app) = self {
@@ -138,15 +167,17 @@ impl App {
         repository: &Repository,
         permissions: &Permissions,
     ) -> Result<Minted, GitHubFault> {
-        let proof = self.proof(Timestamp::now())?;
-        let path = format!("/repos/{repository}/installation");
-        let installation = github.request(Method::GET, &path, &proof, None).await?.body;
+        let installation = self.installation(github, repository).await?;
         let id = installation.get("id").and_then(Value::as_u64);
         let id = id.ok_or(GitHubFault::Unreadable("the id of the installation"))?;
-        let path = format!("/app/installations/{id}/access_tokens");
         let wanted = json!({"repositories": [repository.name()], "permissions": permissions});
-        let answer = github.request(Method::POST, &path, &proof, Some(&wanted)).await?.body;
-        minted(&answer, permissions)
+        mint(github, &self.proof(Timestamp::now())?, id, &wanted, permissions).await
+    }
+
+    async fn installation(&self, github: &GitHub, repository: &Repository) -> Result<Value, GitHubFault> {
+        let proof = self.proof(Timestamp::now())?;
+        let path = format!("/repos/{repository}/installation");
+        Ok(github.request(Method::GET, &path, &proof, None).await?.body)
     }
 
     /// The JSON Web Token by which the App shows who it is.
@@ -157,6 +188,18 @@ impl App {
             .map(SecretString::from)
             .map_err(|_| GitHubFault::TokenRejected)
     }
+}
+
+async fn mint(
+    github: &GitHub,
+    proof: &SecretString,
+    installation: u64,
+    wanted: &Value,
+    permissions: &Permissions,
+) -> Result<Minted, GitHubFault> {
+    let path = format!("/app/installations/{installation}/access_tokens");
+    let answer = github.request(Method::POST, &path, proof, Some(wanted)).await?.body;
+    minted(&answer, permissions)
 }
 
 /// Reads a token, and refuses one that may do less than was asked for.

@@ -17,6 +17,7 @@ use crate::error::UserError;
 
 pub mod app_token;
 pub mod dispatches;
+pub mod inspection;
 pub mod pulls;
 
 /// Where GitHub's Git remotes are.

@@ -1,22 +1,25 @@
-//! `agents doctor`: whether the cluster is as the registry says, and keeps apart what it must.
+//! `agents doctor`: whether the cluster, or GitHub, is as the registry says, and keeps apart what it must.
 
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::probe;
+use super::{doctor_github, probe};
 use crate::adapters::kubernetes::Cluster;
 use crate::adapters::registry_files;
 use crate::cli::{AgentsDoctorArgs, Format};
 use crate::domain::escape;
+use crate::domain::finding::{Finding, State};
 use crate::domain::kubernetes::doctor::{
-    AccessCheck, Finding, State, access_checks, drift, foreign_policies, removed_agents,
+    AccessCheck, access_checks, drift, foreign_policies, removed_agents,
 };
 use crate::domain::kubernetes::{LABEL_AGENT, provision};
 use crate::domain::registry::{Agent, Registry};
 use crate::error::{Exit, UserError};
 use crate::output;
 
+/// Who may look at what could not be looked at.
+const READER: &str = "run this with a kubeconfig whose user may read it, such as an administrator's";
 /// Questions that are asked at once.
 const CONCURRENCY: usize = 16;
 
@@ -29,15 +32,20 @@ struct Report {
 
 pub(super) async fn run(args: &AgentsDoctorArgs) -> anyhow::Result<Exit> {
     let registry = registry_files::load(&args.registry.registry)?;
-    let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
-    let mut findings = examine(&cluster, &registry, &args.api_server).await?;
-    if args.probe {
-        findings.extend(probe::run(&cluster, &registry).await?);
-    }
+    let (context, findings) = if args.github {
+        ("GitHub".to_owned(), doctor_github::run(&registry).await?)
+    } else {
+        let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
+        let mut findings = examine(&cluster, &registry, &args.api_server).await?;
+        if args.probe {
+            findings.extend(probe::run(&cluster, &registry).await?);
+        }
+        (cluster.context, findings)
+    };
     let failed = findings.iter().any(|finding| finding.state == State::Failed);
     match args.format.format {
         Format::Text => output::result(&text(&findings))?,
-        Format::Json => output::json(&Report { version: 1, context: cluster.context, findings })?,
+        Format::Json => output::json(&Report { version: 1, context, findings })?,
     }
     Ok(if failed { Exit::Failed } else { Exit::Handled })
 }
@@ -72,7 +80,7 @@ async fn objects(cluster: &Cluster, namespace: &str, manifests: &[Value], option
     for manifest in manifests {
         match cluster.live(manifest).await {
             Ok(live) => faults.extend(drift(manifest, live.as_ref())),
-            Err(error) => return Finding::unknown(check, error.to_string()),
+            Err(error) => return Finding::unknown(check, error.to_string(), READER),
         }
     }
     Finding::new(check, faults, format!("run `astra-dispatch agents provision{option} | kubectl apply -f -`"))
@@ -89,7 +97,7 @@ async fn policies(cluster: &Cluster, agent: &Agent, manifests: &[Value]) -> Find
                 "put what it allows into `network` of the agent, then `kubectl delete networkpolicy -n {namespace} NAME`"
             ),
         ),
-        Err(error) => Finding::unknown(check, error.to_string()),
+        Err(error) => Finding::unknown(check, error.to_string(), READER),
     }
 }
 
@@ -104,7 +112,7 @@ async fn admission(cluster: &Cluster, agent: &Agent) -> Finding {
     });
     match cluster.try_pod(&namespace, &pod).await {
         Ok(Some(refusal)) if refusal.contains("PodSecurity") => Finding::new(check, Vec::new(), ""),
-        Ok(Some(refusal)) => Finding::unknown(check, refusal),
+        Ok(Some(refusal)) => Finding::unknown(check, refusal, READER),
         Ok(None) => Finding::new(
             check,
             vec!["it would be let in".to_owned()],
@@ -113,7 +121,7 @@ async fn admission(cluster: &Cluster, agent: &Agent) -> Finding {
                 agent.name
             ),
         ),
-        Err(error) => Finding::unknown(check, error.to_string()),
+        Err(error) => Finding::unknown(check, error.to_string(), READER),
     }
 }
 
@@ -126,7 +134,7 @@ async fn removed(cluster: &Cluster, registry: &Registry) -> Finding {
                 format!("when their runs are published: `kubectl delete namespace {}`", removed.join(" "));
             Finding::new(check, removed.iter().map(|name| format!("{name} is left over")).collect(), remedy)
         }
-        Err(error) => Finding::unknown(check, error.to_string()),
+        Err(error) => Finding::unknown(check, error.to_string(), READER),
     }
 }
 
@@ -136,7 +144,7 @@ async fn access(cluster: &Cluster, check: &AccessCheck) -> Finding {
         match cluster.is_allowed(&check.who, question).await {
             Ok(allowed) if allowed == question.allowed => {}
             Ok(_) => faults.push(question.fault(&check.who)),
-            Err(error) => return Finding::unknown(check.check.clone(), error.to_string()),
+            Err(error) => return Finding::unknown(check.check.clone(), error.to_string(), READER),
         }
     }
     Finding::new(
@@ -153,6 +161,7 @@ fn text(findings: &[Finding]) -> String {
         let mark = match finding.state {
             State::Passed => "ok     ",
             State::Failed => "FAILED ",
+            State::Warned => "warning",
             State::Unknown => "unknown",
         };
         lines.push(format!("{mark} {}", finding.check));
@@ -160,7 +169,9 @@ fn text(findings: &[Finding]) -> String {
         lines.extend(finding.remedy.iter().map(|remedy| format!("          → {remedy}")));
     }
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
-    let (passed, failed, unknown) = (count(State::Passed), count(State::Failed), count(State::Unknown));
-    lines.push(format!("{passed} passed, {failed} failed, {unknown} unknown"));
+    let counts = [State::Passed, State::Failed, State::Warned, State::Unknown].map(count);
+    let [passed, failed, warned, unknown] = counts;
+    let warned = if warned == 0 { String::new() } else { format!("{warned} warnings, ") };
+    lines.push(format!("{passed} passed, {failed} failed, {warned}{unknown} unknown"));
     escape::terminal(&lines.join("\n")).into_owned()
 }

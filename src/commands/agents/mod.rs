@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod doctor_github;
 mod fault_report;
 mod list;
 mod new;

@@ -12,7 +12,7 @@ use crate::adapters::kubernetes::Cluster;
 use crate::adapters::kubernetes::call::CallError;
 use crate::adapters::kubernetes::probes::{Probe, ProbeState};
 use crate::domain::escape;
-use crate::domain::kubernetes::doctor::Finding;
+use crate::domain::finding::Finding;
 use crate::domain::kubernetes::probe::{
     Attempt, LISTENING, Part, Tried, attempts, findings, job, listener_for, listeners, untold,
 };

@@ -4,61 +4,12 @@
 use std::collections::BTreeSet;
 
 use kube_quantity::ParsedQuantity;
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::Value;
 
 use super::provision::dispatcher_rules;
 use super::{AGENT_SERVICE_ACCOUNT, DISPATCHER_GROUP, LABEL_AGENT, LEDGER_NAME};
 use crate::domain::name::AgentName;
 use crate::domain::registry::Registry;
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Finding {
-    /// What was looked at, in a few words.
-    pub check: String,
-    /// What came out.
-    pub state: State,
-    /// What is wrong, one sentence each.
-    pub faults: Vec<String>,
-    /// How to mend it.
-    pub remedy: Option<String>,
-}
-
-/// What came out of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// As it ought to be.
-    Passed,
-    /// Not as it ought to be.
-    Failed,
-    /// It could not be looked at.
-    Unknown,
-}
-
-impl Finding {
-    /// Passed where there is no fault.
-    pub fn new(check: impl Into<String>, faults: Vec<String>, remedy: impl Into<String>) -> Self {
-        if faults.is_empty() {
-            return Self { check: check.into(), state: State::Passed, faults, remedy: None };
-        }
-        Self { check: check.into(), state: State::Failed, faults, remedy: Some(remedy.into()) }
-    }
-
-    /// It could not be looked at.
-    pub fn unknown(check: impl Into<String>, why: impl Into<String>) -> Self {
-        Self {
-            check: check.into(),
-            state: State::Unknown,
-            faults: vec![why.into()],
-            remedy: Some(
-                "run this with a kubeconfig whose user may read it, such as an administrator's".to_owned(),
-            ),
-        }
-    }
-}
 
 /// Who wants to do something.
 #[derive(Debug, Clone, PartialEq, Eq)]

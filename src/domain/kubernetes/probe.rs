@@ -17,9 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::AGENT_SERVICE_ACCOUNT;
-use super::doctor::{Finding, State};
 use super::pod::{OWN_BINARY, container_security, pod_security};
 use super::provision::metadata;
+use crate::domain::finding::{Finding, State};
 use crate::domain::name::AgentName;
 use crate::domain::registry::Agent;
 

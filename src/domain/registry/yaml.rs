@@ -92,6 +92,21 @@ pub(super) fn parse(text: &str, findings: &Findings<'_>) -> Option<Node> {
     Some(root.unwrap_or(Node { at: Place::TOP, value: Value::Map(Vec::new()) }))
 }
 
+/// Reads a YAML file that is none of ours, with every value as text. `None` where its syntax is wrong;
+/// what we do not read, such as an alias, is `null`.
+pub(in crate::domain) fn foreign(text: &str) -> Option<serde_json::Value> {
+    fn plain(node: Node) -> serde_json::Value {
+        match node.value {
+            _ if node.is_null() => serde_json::Value::Null,
+            Value::Scalar { text, .. } => text.into(),
+            Value::List(items) => items.into_iter().map(plain).collect(),
+            Value::Map(entries) => entries.into_iter().map(|(key, value)| (key.text, plain(value))).collect(),
+            Value::Faulty => serde_json::Value::Null,
+        }
+    }
+    parse(text, &Findings::new("")).map(plain)
+}
+
 struct Builder<'t, 'f> {
     events: Parser<'t, granit_parser::StrInput<'t>>,
     text: &'t str,
