@@ -67,6 +67,11 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Publish finished runs: the pull request and the word to Plane
     Publish(PublishArgs),
+    /// Look at everything: tasks that no event told of, runs to publish or to stop, old traces
+    ///
+    /// Repeated, it changes nothing. Run it on a schedule: it finds what a lost event or a dead workflow
+    /// left behind. Without a relay it alone is enough; a task then waits for the next sweep.
+    Sweep(SweepArgs),
     /// Stop a run
     Cancel(CancelArgs),
     /// Show runs, waiting tasks and agents
@@ -244,6 +249,32 @@ pub struct PublishArgs {
     /// Only this run [default: all that are finished and not yet published]
     #[arg(long, env = "ASTRA_RUN", value_name = "RUN")]
     pub run: Option<RunId>,
+    /// Which Git: the next task may begin.
+    #[command(flatten)]
+    pub git: GitArgs,
+    /// Which registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    /// Which executor.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
+    /// Which state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Which form.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// Options of `sweep`.
+#[derive(Debug, Clone, Args)]
+pub struct SweepArgs {
+    /// Published runs older than this are removed (Jobs, or directories of this machine)
+    #[arg(long, env = "ASTRA_KEEP_DAYS", value_name = "DAYS", default_value_t = 7)]
+    pub keep_days: u16,
+    /// Which Git.
+    #[command(flatten)]
+    pub git: GitArgs,
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -263,6 +294,9 @@ pub struct PublishArgs {
 pub struct CancelArgs {
     /// The run, such as ast-12-x7k2p
     pub run: RunId,
+    /// Which Git: the next task may begin.
+    #[command(flatten)]
+    pub git: GitArgs,
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,

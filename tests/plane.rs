@@ -4,6 +4,8 @@
 
 #[path = "support/plane_fake.rs"]
 mod plane_fake;
+#[path = "support/plane_world.rs"]
+mod plane_world;
 #[path = "support/site.rs"]
 mod site;
 
@@ -19,44 +21,10 @@ use astra_dispatch::domain::pass::{ItemRead, StateTarget};
 use astra_dispatch::domain::plane_answer::PlaneRefusal;
 use astra_dispatch::domain::request_budget::Importance;
 use astra_dispatch::domain::work_item::{ItemRef, StateGroup};
-use plane_fake::{Fault, KEY, PlaneFake, Project, World};
+use plane_fake::{Fault, KEY, PlaneFake, World};
+use plane_world::{ITEM, PROJECT, recorded_world, recording, wanted_world, with_plane};
 use serde_json::{Value, json};
 use site::Site;
-
-const PROJECT: &str = "30b3e760-81ab-4c95-a0fe-f21adc376851";
-const ITEM: &str = "0991cb3a-9c94-46c4-91ca-f0afff605496";
-
-fn recording(name: &str) -> Value {
-    let path = format!("{}/fixtures/plane-rest/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn body(name: &str) -> Value {
-    recording(name)["response"]["body"].clone()
-}
-
-fn rows(name: &str) -> Vec<Value> {
-    body(name)["results"].as_array().unwrap().clone()
-}
-
-/// The recorded project with its states, labels and first item.
-fn recorded_world() -> World {
-    let mut item = body("54-issue-get");
-    item["external_source"] = json!("github");
-    item["external_id"] = json!("1234");
-    let mut labels = rows("23-labels-list");
-    labels.push(body("22-label-patch"));
-    let project = Project {
-        row: body("13-project-get"),
-        states: rows("20-states-list"),
-        labels,
-        members: body("16-project-members").as_array().unwrap().clone(),
-        items: vec![item],
-        links: [(ITEM.to_owned(), rows("63-links-list"))].into(),
-        comments: [(ITEM.to_owned(), vec![body("42-comment-create-external-bot")])].into(),
-    };
-    World { projects: [(PROJECT.to_owned(), project)].into(), ..World::default() }
-}
 
 fn client(fake: &PlaneFake, key: &str) -> PlaneClient {
     let tls = tls::client_config(None).unwrap();
@@ -358,16 +326,6 @@ async fn a_task_is_read_from_plane_by_its_key_and_an_event_is_only_a_hint() {
     assert_eq!(code, Some(75), "{err}");
 }
 
-/// The recorded world, whose first item now asks for a coder and has another title.
-fn wanted_world() -> World {
-    let mut world = recorded_world();
-    let rows = world.projects.get_mut(PROJECT).unwrap();
-    let coder = rows.labels.iter().find(|label| label["name"] == "agent:coder").unwrap()["id"].clone();
-    rows.items[0]["labels"] = json!([coder]);
-    rows.items[0]["name"] = json!("Renamed in Plane");
-    world
-}
-
 #[tokio::test]
 async fn a_task_dispatched_by_key_is_as_it_is_in_plane() {
     let fake = PlaneFake::start(wanted_world()).await;
@@ -388,15 +346,6 @@ async fn a_task_dispatched_by_key_is_as_it_is_in_plane() {
     assert_eq!(output.status.code(), Some(2));
     let said = site::text(&output.stderr);
     assert!(said.contains("there is no AST-99 in Plane"), "{said}");
-}
-
-/// The program with a key for the stand-in, on this machine.
-async fn with_plane(site: &Site, fake: &PlaneFake, arguments: &[&str]) -> Value {
-    let mut program = tokio::process::Command::from(site.command(arguments));
-    program.envs([("PLANE_API_KEY", KEY), ("PLANE_BASE_URL", &fake.url)]);
-    let output = program.output().await.unwrap();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", site::text(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The name of the item's state, and the run's comments on it.

@@ -9,6 +9,7 @@ use crate::commands::cancel::words as stopped;
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
 use crate::commands::place::{Opened, Place};
+use crate::commands::word;
 use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
 use crate::domain::escape;
 use crate::domain::event::{Delivery, Subject};
@@ -105,6 +106,9 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
     let pass = local.pass(hints, None).await?;
     for problem in &pass.problems {
         output::say(&format!("note: {problem}"));
+    }
+    if let Some(plane) = &local.plane {
+        word::tell_outcomes(plane, &pass).await;
     }
     for handled in told.iter().chain([item]) {
         store.mark_handled(handled).map_err(store_error)?;

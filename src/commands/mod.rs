@@ -16,6 +16,7 @@ mod place;
 mod publish;
 mod relay;
 mod status;
+mod sweep;
 mod vault;
 mod word;
 
@@ -39,6 +40,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Publish(args) => publish::run(&args).await,
         Command::Relay(args) => relay::run(&args).await,
         Command::Status(args) => status::run(&args).await,
+        Command::Sweep(args) => sweep::run(&args).await,
         Command::Vault(command) => vault::run(&command),
         Command::Run(RunCommand::Supervise(args)) => run::supervise::run(&args).await,
         Command::Run(RunCommand::Agent(args)) => run::agent::run(&args).await,

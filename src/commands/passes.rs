@@ -71,6 +71,7 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
             report.outcomes.extend(next.outcomes);
             report.released.extend(next.released);
             report.problems.extend(next.problems);
+            report.published.extend(next.published);
             report.unpublished.extend(next.unpublished);
             report.wake_at = next.wake_at;
         }
@@ -130,7 +131,10 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
                 continue;
             }
             match self.publish(ended.clone(), publisher).await? {
-                PublicationEnd::Published => news = true,
+                PublicationEnd::Published => {
+                    news = true;
+                    report.published.push(ended.job.run.clone());
+                }
                 PublicationEnd::Stopped(why) | PublicationEnd::Refused(why) => {
                     news = true;
                     let run = &ended.job.run;

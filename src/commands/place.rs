@@ -7,12 +7,14 @@ use anyhow::Context;
 
 use crate::adapters::github::GITHUB;
 use crate::adapters::local::StateDirectory;
+use crate::adapters::plane::PlaneClient;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::RunDirectory;
 use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
 use crate::commands::local::Local;
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::word::Forge;
+use crate::domain::ledger::Ledger;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport};
 use crate::domain::registry::{ExecutorKind, Registry};
@@ -81,6 +83,30 @@ impl Place {
         match self {
             Self::Local(local) => local.pass(hints, stop).await,
             Self::Cluster(cluster) => cluster.pass(hints, stop).await,
+        }
+    }
+
+    /// The registry in use.
+    pub(crate) fn registry(&self) -> &Registry {
+        match self {
+            Self::Local(local) => local.registry(),
+            Self::Cluster(cluster) => cluster.registry(),
+        }
+    }
+
+    /// Plane, where there is a key for it.
+    pub(crate) fn plane(&self) -> Option<&PlaneClient> {
+        match self {
+            Self::Local(local) => local.plane.as_ref(),
+            Self::Cluster(cluster) => cluster.items.plane.as_ref(),
+        }
+    }
+
+    /// The ledger as it is now.
+    pub(crate) async fn ledger(&self) -> anyhow::Result<Ledger> {
+        match self {
+            Self::Local(local) => local.ledger().await,
+            Self::Cluster(cluster) => cluster.ledger().await,
         }
     }
 

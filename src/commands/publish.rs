@@ -17,7 +17,8 @@ use crate::output;
 use crate::output::workflow;
 
 pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
-    let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
+    let place =
+        Place::open(&args.registry, &args.state, &args.executor, args.git.git_base_url.as_deref()).await?;
     if let Place::Cluster(cluster) = &place {
         cluster.forge.must_be_open()?;
     }

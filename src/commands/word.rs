@@ -10,8 +10,10 @@ use crate::adapters::plane::{PlaneClient, PlaneError, PlaneFault};
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, PUBLISH_TOLD, RunDirectory};
 use crate::adapters::store::drive::Undelivered;
 use crate::domain::github_answer::GitHubFault;
+use crate::domain::pass::PassReport;
 use crate::domain::plane_answer::PlaneRefusal;
 use crate::domain::publish::github::{Opened, Reviewed};
+use crate::domain::publish::notice::notice;
 use crate::domain::publish::{PublishPlan, TrackerUpdate};
 use crate::domain::request_budget::Importance;
 use crate::error::UserError;
@@ -128,6 +130,19 @@ async fn tell_github(pulls: &Pulls, plan: &PublishPlan) -> anyhow::Result<Told> 
 fn with_remedy(fault: GitHubFault, what: String) -> anyhow::Error {
     let remedy = fault.remedy();
     anyhow::Error::new(fault).context(format!("{what} (what to do: {remedy})"))
+}
+
+/// Tells people about tasks that wait or that no agent takes: once each. It is a courtesy, so what
+/// Plane does not take is only logged.
+pub(crate) async fn tell_outcomes(plane: &PlaneClient, pass: &PassReport<'_>) {
+    for outcome in pass.outcomes.iter().filter(|outcome| outcome.hinted) {
+        let Some(notice) = notice(outcome, &pass.ledger) else { continue };
+        let told =
+            plane.tell_once(outcome.item, &notice.external_id, &notice.html, Importance::Progress).await;
+        if let Err(error) = told.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) }) {
+            log::warn!("{error}; {}", error.fault.remedy());
+        }
+    }
 }
 
 /// Comments and links. An item that is gone has nobody to be told.

@@ -36,6 +36,7 @@ pub mod run_plan;
 pub mod runtime;
 pub mod secret_scan;
 pub mod status;
+pub mod sweep;
 pub mod task;
 pub mod vault;
 pub mod vault_answer;

@@ -16,6 +16,7 @@ use github::{Opened, PullRequestState, Reviewed};
 mod body;
 pub mod github;
 mod markdown;
+pub mod notice;
 
 /// The one version of the plan document that this program writes.
 pub const PUBLISH_PLAN_VERSION: u32 = 1;

@@ -1,6 +1,8 @@
 //! A stand-in for Plane over HTTP, with state. It answers as Plane 1.3.1 was recorded to answer:
 //! `tests/plane.rs` replays the recordings of `fixtures/plane-rest` against it.
 
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

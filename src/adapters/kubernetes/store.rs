@@ -112,6 +112,30 @@ impl KubernetesStore {
         }
     }
 
+    /// Deletes a Job, and what is left of its Secret, if it is in this phase; `false`: it is not.
+    pub async fn remove(&self, job: &JobRef, phase: JobPhase) -> StoreResult<bool> {
+        for _ in 0..TRIES {
+            let Some(now) = self.this_job(job).await? else { return Ok(true) };
+            if identity::phase(&now.value.metadata) != Some(phase) {
+                return Ok(false);
+            }
+            let version = now.value.metadata.resource_version.as_deref().unwrap_or_default();
+            let deleted = self
+                .cluster
+                .delete::<ClusterJob>(&job.namespace, job.run.as_str(), Some((&job.uid, version)))
+                .await;
+            match deleted {
+                Ok(()) | Err(CallError::NotFound(_)) => {
+                    self.drop_secret(job).await;
+                    return Ok(true);
+                }
+                Err(CallError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Unavailable(format!("Job {}/{} could not be deleted", job.namespace, job.run)))
+    }
+
     /// A run's Secret goes as soon as it is over. Its owner reference is the second way.
     async fn drop_secret(&self, job: &JobRef) {
         match self.cluster.delete::<Secret>(&job.namespace, job.run.as_str(), None).await {
@@ -289,26 +313,7 @@ impl Store for KubernetesStore {
     }
 
     async fn delete(&self, job: &JobRef) -> StoreResult<bool> {
-        for _ in 0..TRIES {
-            let Some(now) = self.this_job(job).await? else { return Ok(true) };
-            if identity::phase(&now.value.metadata) != Some(JobPhase::Queued) {
-                return Ok(false);
-            }
-            let version = now.value.metadata.resource_version.as_deref().unwrap_or_default();
-            let deleted = self
-                .cluster
-                .delete::<ClusterJob>(&job.namespace, job.run.as_str(), Some((&job.uid, version)))
-                .await;
-            match deleted {
-                Ok(()) | Err(CallError::NotFound(_)) => {
-                    self.drop_secret(job).await;
-                    return Ok(true);
-                }
-                Err(CallError::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(StoreError::Unavailable(format!("Job {}/{} could not be deleted", job.namespace, job.run)))
+        self.remove(job, JobPhase::Queued).await
     }
 
     async fn close(&self, job: &JobRef) -> StoreResult<bool> {

@@ -51,6 +51,7 @@ impl PlaneClient {
         let mut items = std::collections::BTreeMap::new();
         for row in &rows {
             let item = read_item(row).map_err(|fault| PlaneError { action: action.clone(), fault })?;
+            lock(&self.seen).insert(item.id, item.state.clone());
             items.insert(item.id, item);
         }
         Ok(items.into_values().collect())

@@ -12,6 +12,7 @@ use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::pass::StateTarget;
 use crate::domain::plane_answer::PlaneRefusal;
 use crate::domain::request_budget::Importance;
+use crate::domain::work_item::ItemRef;
 use crate::domain::work_item::StateGroup;
 
 /// Marks our comments, so that each run has exactly one.
@@ -89,23 +90,46 @@ impl PlaneClient {
         html: &str,
         importance: Importance,
     ) -> Result<(), PlaneError> {
+        let existing = match self.post_comment(project, item, external_id, html, importance).await {
+            Err(PlaneError { fault: PlaneFault::Refused(PlaneRefusal::Exists { id: Some(id) }), .. }) => id,
+            posted => return posted,
+        };
+        let action = format!("edit a comment on work item {item}");
+        let path = item_path(project, item, &format!("comments/{existing}/"));
+        let body = json!({ "comment_html": html });
+        self.send(Request::write(Method::PATCH, action, importance, path, body)).await.map(drop)
+    }
+
+    /// Posts the one comment with this external id, unless it exists. `html` as above.
+    pub async fn tell_once(
+        &self,
+        item: ItemRef,
+        external_id: &str,
+        html: &str,
+        importance: Importance,
+    ) -> Result<(), PlaneError> {
+        match self.post_comment(item.project, item.item, external_id, html, importance).await {
+            Err(PlaneError { fault: PlaneFault::Refused(PlaneRefusal::Exists { .. }), .. }) => Ok(()),
+            posted => posted,
+        }
+    }
+
+    async fn post_comment(
+        &self,
+        project: ProjectId,
+        item: ItemId,
+        external_id: &str,
+        html: &str,
+        importance: Importance,
+    ) -> Result<(), PlaneError> {
         let action = format!("comment on work item {item}");
-        let comments = item_path(project, item, "comments/");
         let body = json!({
             "comment_html": html,
             "external_source": EXTERNAL_SOURCE,
             "external_id": external_id,
         });
-        let created =
-            self.send(Request::write(Method::POST, action.clone(), importance, &*comments, body)).await;
-        let existing = match created {
-            Err(PlaneError { fault: PlaneFault::Refused(PlaneRefusal::Exists { id: Some(id) }), .. }) => id,
-            other => return other.map(|_| ()),
-        };
-        let path = format!("{comments}{existing}/");
-        let body = json!({ "comment_html": html });
-        self.send(Request::write(Method::PATCH, action, importance, path, body)).await?;
-        Ok(())
+        let path = item_path(project, item, "comments/");
+        self.send(Request::write(Method::POST, action, importance, path, body)).await.map(drop)
     }
 
     /// Links a URL to an item; a link that is there already is left as it is.

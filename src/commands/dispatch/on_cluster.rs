@@ -4,6 +4,7 @@ use crate::cli::TaskArgs;
 use crate::commands::cancel::words as stopped;
 use crate::commands::meant::{Meant, meant_on_cluster};
 use crate::commands::on_cluster::OnCluster;
+use crate::commands::word;
 use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
 use crate::domain::event::{Delivery, Subject};
 use crate::domain::pass::Hint;
@@ -57,6 +58,9 @@ async fn dispatched(
     let pass = cluster.pass(vec![hint], None).await?;
     for problem in &pass.problems {
         output::say(&format!("note: {problem}"));
+    }
+    if let Some(plane) = &cluster.items.plane {
+        word::tell_outcomes(plane, &pass).await;
     }
     let mut report = report_of(&pass, item, event, cluster.registry(), None)?;
     let own = pass.outcomes.iter().find(|outcome| outcome.hinted && outcome.item == item.reference());

@@ -316,7 +316,6 @@ impl<'w> Pass<'w> {
         let told = std::mem::take(&mut self.told.0);
         let follow_up = std::mem::take(&mut self.follow_up);
         Step::Done(PassEnd::Complete(Box::new(PassReport {
-            unpublished: std::collections::BTreeMap::new(),
             outcomes: told.outcomes,
             start_writes: follow_up.start_writes,
             publishable: follow_up.publishable,
@@ -327,6 +326,7 @@ impl<'w> Pass<'w> {
             problems: told.problems,
             ledger: told.ledger,
             unreadable: told.unreadable,
+            ..PassReport::default()
         })))
     }
 }

@@ -40,6 +40,8 @@ pub struct PassReport<'w> {
     pub stop: Option<StopOutcome>,
     /// Effects that had no answer: a later pass repeats them (exit 75). One sentence each.
     pub problems: Vec<String>,
+    /// Runs that were published: filled in by who publishes.
+    pub published: Vec<RunId>,
     /// Ended runs that could not be published, and why: filled in by who publishes.
     pub unpublished: BTreeMap<RunId, String>,
     /// The ledger as this pass left it in its main swap.

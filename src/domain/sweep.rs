@@ -1,0 +1,197 @@
+//! The sweep: which work items the pass is to look at although no event told of them, and the document
+//! of what was found and done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::decision::Verdict;
+use super::job::{Job, JobPhase};
+use super::ledger::{Ledger, WAITING_LIMIT};
+use super::message;
+use super::name::{ItemId, RunId};
+use super::pass::{Hint, PassReport, TaskOutcome};
+use super::registry::Registry;
+use super::report::DecisionReport;
+use super::task::{asked_roles, task_key};
+use super::work_item::{ItemRef, StateGroup, WorkItem};
+
+/// The one version of the document.
+pub const SWEEP_VERSION: u32 = 1;
+
+/// The document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SweepReport {
+    /// Always 1.
+    pub version: u32,
+    /// What was done, and what a person has to do.
+    pub actions: Vec<SweepAction>,
+}
+
+/// One thing that was done, or that a person has to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SweepAction {
+    /// What.
+    pub action: Action,
+    /// The task's key, where it is known.
+    pub task: Option<String>,
+    /// The agent, where there is one.
+    pub agent: Option<String>,
+    /// The run, where there is one.
+    pub run: Option<String>,
+    /// Why, in one sentence.
+    pub reason: Option<String>,
+    /// No event had told of this task.
+    pub unannounced: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A run was started.
+    Dispatched,
+    /// A task was put on the waiting list.
+    Waiting,
+    /// A person has to change the item or the registry.
+    Refused,
+    /// A run was stopped: its task is not wanted any more.
+    Cancelled,
+    /// A run was published.
+    Published,
+    /// A run has ended and could not be published.
+    Unpublished,
+    /// The last traces of an old run were removed.
+    Removed,
+}
+
+impl Action {
+    /// Its name, as in the document.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dispatched => "dispatched",
+            Self::Waiting => "waiting",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::Published => "published",
+            Self::Unpublished => "unpublished",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// What the pass is called for.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Items to look at: those that ask for an agent and of which the ledger has no line (those that wait
+    /// are looked at anyway), and those of all live runs.
+    pub hints: Vec<Hint>,
+    /// Of these, those that no event told of.
+    unannounced: BTreeSet<ItemId>,
+    /// Keys of tasks, for people.
+    keys: BTreeMap<ItemId, String>,
+    /// Live runs, with task and agent.
+    runs: BTreeMap<RunId, (String, String)>,
+}
+
+impl Found {
+    /// From Plane's lists, and the ledger.
+    pub fn new(listed: &[WorkItem], ledger: &Ledger, registry: &Registry) -> Self {
+        let mut found = Self::default();
+        for entry in &ledger.entries {
+            let item = ItemRef { project: entry.project, item: entry.item };
+            found.hints.push(Hint { item, by_hand: false });
+            found.keys.insert(entry.item, entry.task.to_string());
+            found.runs.insert(entry.run.clone(), (entry.task.to_string(), entry.agent.to_string()));
+        }
+        let entries = ledger.entries.iter().map(|line| line.item);
+        let waiting = ledger.waiting.iter().map(|line| line.item);
+        let blocked = ledger.blocked.iter().map(|line| line.item);
+        let known: BTreeSet<ItemId> = entries.chain(waiting).chain(blocked).collect();
+        let parked: BTreeSet<ItemId> = ledger.parked.iter().map(|line| line.item).collect();
+        // A full list has no room for what events told.
+        let is_full = ledger.waiting.len() >= WAITING_LIMIT;
+        for item in listed {
+            if let Some(key) = task_key(item, registry) {
+                found.keys.insert(item.id, key.to_string());
+            }
+            if known.contains(&item.id) || !asks_for_agent(item, parked.contains(&item.id)) {
+                continue;
+            }
+            found.hints.push(Hint { item: item.reference(), by_hand: false });
+            if !parked.contains(&item.id) && !is_full {
+                found.unannounced.insert(item.id);
+            }
+        }
+        found
+    }
+
+    /// What the pass did, and what it leaves to people.
+    pub fn report(&self, pass: &PassReport<'_>, registry: &Registry) -> SweepReport {
+        let mut actions: Vec<SweepAction> =
+            pass.outcomes.iter().filter_map(|outcome| self.action(outcome, registry)).collect();
+        actions.extend(pass.published.iter().map(|run| self.of_run(Action::Published, run, None)));
+        let unpublished = pass.unpublished.iter();
+        actions.extend(unpublished.map(|(run, why)| self.of_run(Action::Unpublished, run, Some(why))));
+        SweepReport { version: SWEEP_VERSION, actions }
+    }
+
+    fn of_run(&self, action: Action, run: &RunId, reason: Option<&String>) -> SweepAction {
+        let (task, agent) = self.runs.get(run).cloned().unzip();
+        let reason = reason.map(|why| message::one_line(why, 500));
+        SweepAction { action, task, agent, run: Some(run.to_string()), reason, unannounced: false }
+    }
+
+    fn action(&self, outcome: &TaskOutcome<'_>, registry: &Registry) -> Option<SweepAction> {
+        let verdict = outcome.verdict.as_ref()?;
+        let item = outcome.item.item;
+        let action = match verdict {
+            _ if outcome.refused.is_some() => Action::Waiting,
+            Verdict::Dispatched { .. } => Action::Dispatched,
+            Verdict::Waiting { .. } => Action::Waiting,
+            Verdict::Refused(_) => Action::Refused,
+            Verdict::Cancelled { .. } => Action::Cancelled,
+            Verdict::Ignored { .. } | Verdict::AlreadyRunning { .. } => return None,
+        };
+        let decided = DecisionReport::new(verdict, None, None, registry);
+        Some(SweepAction {
+            action,
+            task: self.keys.get(&item).cloned(),
+            agent: decided.agent.filter(|_| action == Action::Dispatched),
+            run: outcome.run.as_ref().map(ToString::to_string).or(decided.run),
+            reason: Some(outcome.refused.clone().unwrap_or(decided.reason)),
+            unannounced: self.unannounced.contains(&item)
+                && matches!(action, Action::Dispatched | Action::Waiting),
+        })
+    }
+}
+
+/// It waits for an agent, or was begun and given up.
+fn asks_for_agent(item: &WorkItem, parked: bool) -> bool {
+    let waits = matches!(item.group, StateGroup::Backlog | StateGroup::Unstarted) || parked;
+    waits && !item.withdrawn && !asked_roles(item).is_empty()
+}
+
+/// Whether the last traces of a run may go: it was published so long ago.
+pub fn is_old(job: &Job, now: Timestamp, keep: SignedDuration) -> bool {
+    let ended = job.end.as_ref().map_or(job.created_at, |end| end.at);
+    job.phase == JobPhase::Published && now.duration_since(ended) > keep
+}
+
+/// What to say where no event told of tasks; `None`: nothing is amiss.
+pub fn warning(report: &SweepReport) -> Option<String> {
+    let lost = report.actions.iter().filter(|action| action.unannounced);
+    let count = lost.count();
+    (count > 0).then(|| {
+        format!(
+            "no event had told of {count} of these tasks; without a relay that is as it should be, with one see \
+             whether Plane has switched its webhook off (Workspace settings, Webhooks): it does so when one \
+             event has failed six times, and a person has to switch it on again"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;
