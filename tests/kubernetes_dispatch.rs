@@ -5,132 +5,30 @@
 
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/cluster_site.rs"]
+mod cluster_site;
 #[path = "support/git_server.rs"]
 mod git_server;
 #[path = "support/site.rs"]
 mod site;
 
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
-
-use astra_dispatch::adapters::registry_files;
-use astra_dispatch::domain::job::JobRef;
-use astra_dispatch::domain::kubernetes::DISPATCHER_GROUP;
-use cluster::TestCluster;
-use git_server::GitServer;
+use cluster_site::{ClusterSite, Worker};
 use serde_json::{Value, json};
-use site::{Site, runs_in, text};
+use site::{runs_in, text};
 
 /// A task with "slow" in its text takes long.
 const SCRIPT: &str = "if grep -q slow $RUN_TASK_FILE; then sleep 600; fi; echo hello > hello.txt; \
                       echo 'Said hello.' > $RUN_OUTPUT_DIR/summary.md";
 
-/// A registry with one agent of its own on the cluster, and the program with the dispatcher's rights.
-struct World {
-    site: Site,
-    cluster: TestCluster,
-    git: GitServer,
-}
-
-impl World {
-    async fn new() -> Self {
-        let git = GitServer::new(cluster::host_address()).await;
-        let images = cluster::images(Some(&git.authority()));
-        let site = Site::new(SCRIPT, 1);
-        let suffix: u32 = rand::random();
-        let agent = format!("t{suffix:08x}");
-        let settings = std::fs::read_to_string(site.path(".astra/astra.yaml")).unwrap();
-        let settings = settings.replace(
-            "system_namespace: astra-system",
-            &format!("system_namespace: astra-{suffix:08x}\n  image: {}", images.own),
-        );
-        site.write(".astra/astra.yaml", &settings);
-        let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
-        let own = vega.replace("vega", &agent).replace("prompts/t", "prompts/vega.md # t").replace(
-            "runtime: {kind",
-            &format!("limits: {{memory: 256Mi}}\nruntime: {{image: {:?}, kind", images.agent),
-        );
-        let own = own.replace(
-            &format!("personality: prompts/vega.md # {}.md", &agent),
-            "personality: prompts/vega.md",
-        );
-        site.write(&format!(".astra/agents/{agent}.yaml"), &own);
-        for other in ["vega", "sirius"] {
-            std::fs::remove_file(site.path(&format!(".astra/agents/{other}.yaml"))).unwrap();
-        }
-        let registry = registry_files::load(&site.path(".astra")).unwrap();
-        let cluster = TestCluster::of(registry, agent.parse().unwrap()).await;
-        let kubeconfig = std::fs::read_to_string(std::env::var("ASTRA_TEST_KUBECONFIG").unwrap()).unwrap();
-        let mut kubeconfig: Value = serde_saphyr::from_str(&kubeconfig).unwrap();
-        for user in kubeconfig["users"].as_array_mut().unwrap() {
-            user["user"]["as"] = json!("dispatcher");
-            user["user"]["as-groups"] = json!([DISPATCHER_GROUP]);
-        }
-        site.write("kubeconfig", &kubeconfig.to_string());
-        Self { site, cluster, git }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.site.command(arguments);
-        command.env("KUBECONFIG", self.site.path("kubeconfig"));
-        command.env("ASTRA_NO_GITHUB", "true");
-        command.env("GIT_SSL_CAINFO", self.git.authority());
-        command.env("ASTRA_EXECUTOR", "kubernetes").env("ASTRA_GIT_BASE_URL", self.git.base_url());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn dispatch(&self, event: &str) -> Value {
-        self.json(&["dispatch", "--event", event, "--format", "json"])
-    }
-
-    fn status(&self) -> Value {
-        self.json(&["status", "--format", "json"])
-    }
-
-    fn job(&self, run: &str) -> JobRef {
-        JobRef { namespace: self.cluster.namespace(), run: run.parse().unwrap(), uid: String::new() }
-    }
-
-    /// Waits until this run has ended.
-    async fn ended(&self, run: &str) {
-        let runs = || self.status()["runs"].as_array().unwrap().clone();
-        let what = format!("{run} has ended");
-        cluster::eventually(&what, || async {
-            runs().iter().any(|one| one["run"] == run && one["ended"].is_string()).then_some(())
-        })
-        .await;
-    }
-
-    /// Publishes until this run is published.
-    async fn published(&self, run: &str) -> Value {
-        let end = Instant::now() + Duration::from_secs(90);
-        loop {
-            let report = self.json(&["publish", "--format", "json"]);
-            let published = report["published"].as_array().unwrap().iter().find(|one| one["run"] == run);
-            if let Some(published) = published {
-                let plan = std::fs::read_to_string(published["plan"].as_str().unwrap()).unwrap();
-                return serde_json::from_str(&plan).unwrap();
-            }
-            assert!(Instant::now() < end, "after 90 seconds: {:#}", self.status());
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    }
+/// One agent.
+async fn world() -> ClusterSite {
+    ClusterSite::new(&[Worker::new("coder", SCRIPT)], |settings| settings).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster"]
 async fn an_event_becomes_a_branch_and_frees_its_slot() {
-    let world = World::new().await;
+    let world = world().await;
     let event = world.site.event(7, 1, &json!({}));
     let explained = world.json(&["explain", "--event", &event, "--format", "json"]);
     assert_eq!(
@@ -178,7 +76,7 @@ async fn an_event_becomes_a_branch_and_frees_its_slot() {
     // Its pod is removed before anybody reads its result: the repository has a copy.
     let run = second["run"].as_str().unwrap();
     world.ended(run).await;
-    let job = world.job(run);
+    let job = world.job("coder", run);
     world.cluster.delete_pod(&job).await;
     cluster::eventually("the pod is gone", || async {
         world.cluster.pod(&job).await.is_null().then_some(())
@@ -194,7 +92,7 @@ async fn an_event_becomes_a_branch_and_frees_its_slot() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster"]
 async fn a_run_is_cancelled_and_an_item_that_is_gone_takes_its_run_with_it() {
-    let world = World::new().await;
+    let world = world().await;
     let slow = world.site.event(7, 1, &json!({"name": "A slow task"}));
     let first = world.dispatch(&slow);
     let run = first["run"].as_str().unwrap();
@@ -220,7 +118,7 @@ async fn a_run_is_cancelled_and_an_item_that_is_gone_takes_its_run_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster"]
 async fn what_is_missing_is_said() {
-    let world = World::new().await;
+    let world = world().await;
     let event = world.site.event(7, 1, &json!({}));
     let settings = std::fs::read_to_string(world.site.path(".astra/astra.yaml")).unwrap();
     let elsewhere = settings.replace("system_namespace: astra-", "system_namespace: nowhere-");

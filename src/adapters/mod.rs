@@ -8,6 +8,7 @@ pub mod git;
 pub mod github;
 pub mod kubernetes;
 pub mod local;
+pub mod own_cgroup;
 pub mod plane;
 pub mod process_identity;
 pub mod registry_files;

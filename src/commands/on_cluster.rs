@@ -13,8 +13,8 @@ use crate::commands::credentials::Held;
 use crate::commands::passes::{ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
 use crate::commands::word::{self, Forge};
-use crate::domain::job::{ItemState, Job, JobRef};
-use crate::domain::kubernetes::diagnosis::Progress;
+use crate::domain::job::{ItemState, Job, JobPhase, JobRef};
+use crate::domain::kubernetes::diagnosis::{Diagnosis, Progress};
 use crate::domain::ledger::Ledger;
 use crate::domain::matching::Workforce;
 use crate::domain::message;
@@ -82,7 +82,11 @@ impl OnCluster {
             before: |_| Ok(()),
             remedy: cluster_error,
         };
-        world.pass(hints, stop).await
+        let report = world.pass(hints, stop).await?;
+        for run in self.store.end_overdue().await.map_err(cluster_error)? {
+            output::say(&format!("note: {run} is ended: it did not start in time"));
+        }
+        Ok(report)
     }
 
     /// This cluster, for the report.
@@ -120,16 +124,18 @@ impl OnCluster {
 
     /// A run with what it brought and where it is.
     pub(crate) async fn known(&self, job: Job) -> anyhow::Result<KnownRun> {
-        let (mut result, mut step) = (None, None);
+        let (mut result, mut step, mut hindrance) = (None, None, None);
         if job.end.is_some() {
             result = self.seen_result(&job).await?;
-        } else if job.pod_alive {
+        } else if job.pod_alive || job.phase == JobPhase::Released {
             let diagnosis = self.store.diagnose(&job.reference()).await.map_err(cluster_error)?;
-            if let Some(Progress::Running(Some(at))) = diagnosis.map(|diagnosis| diagnosis.progress) {
+            if let Some(Progress::Running(Some(at))) = diagnosis.as_ref().map(|diagnosis| diagnosis.progress)
+            {
                 step = Some(at.name().to_owned());
             }
+            hindrance = diagnosis.and_then(Diagnosis::hindrance);
         }
-        Ok(KnownRun { job, result, step })
+        Ok(KnownRun { job, result, step, hindrance })
     }
 
     /// What publishing a run tells. A Job that is gone, or does not say what it was for, has nothing

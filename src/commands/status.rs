@@ -10,7 +10,7 @@ use crate::commands::on_cluster::OnCluster;
 use crate::commands::place::Place;
 use crate::domain::escape;
 use crate::domain::job::JobPhase;
-use crate::domain::status::{KnownRun, PUBLISHED_SHOWN, StatusReport, report};
+use crate::domain::status::{KnownRun, PUBLISHED_SHOWN, RunState, RunStatus, StatusReport, report};
 use crate::error::Exit;
 use crate::output;
 
@@ -55,7 +55,7 @@ pub(super) async fn gather(local: &Local) -> anyhow::Result<StatusReport> {
     for known in local.executor.store.all_runs().map_err(store_error)? {
         let result = local.result(&known.job.run)?;
         let step = local.step(&known.job.run).map(str::to_owned);
-        runs.push(KnownRun { job: known.job, result, step });
+        runs.push(KnownRun { job: known.job, result, step, hindrance: None });
     }
     Ok(report(&ledger, &runs, local.registry()))
 }
@@ -69,7 +69,7 @@ async fn gather_on_cluster(cluster: &OnCluster) -> anyhow::Result<StatusReport> 
     for (place, job) in jobs.into_iter().enumerate() {
         let is_old = place < old && job.phase == JobPhase::Published;
         runs.push(if is_old {
-            KnownRun { job, result: None, step: None }
+            KnownRun { job, result: None, step: None, hindrance: None }
         } else {
             cluster.known(job).await?
         });
@@ -88,6 +88,7 @@ pub(super) fn page(status: &StatusReport) -> String {
             table.add_row([&run.run, &run.task, &run.agent, &run.state_words(), &run.since, &run.remark()]);
         }
         parts.push(table.to_string());
+        parts.extend(status.runs.iter().filter_map(next_step));
     }
     if !status.waiting.is_empty() {
         let mut table = table(&["waiting", "priority", "since"]);
@@ -103,6 +104,12 @@ pub(super) fn page(status: &StatusReport) -> String {
     }
     parts.push(agents.to_string());
     escape::terminal(&parts.join("\n\n")).into_owned()
+}
+
+/// What is to be done about a run that is not over, in full.
+fn next_step(run: &RunStatus) -> Option<String> {
+    let (reason, next) = (run.reason.as_ref()?, run.next.as_ref()?);
+    (run.state != RunState::Published).then(|| format!("{}: {reason}\n  next step: {next}", run.run))
 }
 
 fn table(head: &[&str]) -> Table {

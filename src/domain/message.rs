@@ -126,6 +126,9 @@ pub fn class_sentence(class: FailureClass) -> &'static str {
     }
 }
 
+/// What to do about an attempt that failed with the machine.
+pub const RETRIED: &str = "It is tried again by itself, `max_attempts` times in all.";
+
 /// What to do after a failure of this class, in one sentence.
 pub fn class_next_step(class: FailureClass) -> &'static str {
     match class {

@@ -28,6 +28,21 @@ pub struct KnownRun {
     pub result: Option<RunResult>,
     /// The step that it is at, while it runs.
     pub step: Option<String>,
+    /// What keeps it from going on, while it does not.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// Something that keeps a run from starting or from ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hindrance {
+    /// The class that it will fail with if that does not change.
+    pub class: FailureClass,
+    /// One sentence.
+    pub sentence: String,
+    /// What to do.
+    pub next: String,
+    /// It waits for its next step; else it cannot end.
+    pub is_waiting: bool,
 }
 
 /// The document.
@@ -62,10 +77,12 @@ pub struct RunStatus {
     pub outcome: Option<RunOutcome>,
     /// The work was cut short but delivered.
     pub partial: bool,
-    /// Why it failed or was refused.
+    /// Why it failed or was refused, or what it will fail with if what it waits for does not come.
     pub class: Option<FailureClass>,
-    /// One sentence about its ending.
+    /// One sentence about its ending, or about what it waits for.
     pub reason: Option<String>,
+    /// What to do about that.
+    pub next: Option<String>,
     /// The pushed branch.
     pub branch: Option<String>,
     /// When it was admitted, RFC 3339.
@@ -181,8 +198,12 @@ fn state(job: &Job) -> RunState {
 }
 
 fn row(known: &KnownRun) -> RunStatus {
-    let KnownRun { job, result, step } = known;
-    let state = state(job);
+    let KnownRun { job, result, step, hindrance } = known;
+    let waits = hindrance.as_ref().is_some_and(|it| it.is_waiting);
+    let state = match state(job) {
+        RunState::Running if waits => RunState::Starting,
+        state => state,
+    };
     let failure = job.end.as_ref().and_then(|end| end.failure.as_ref());
     // A cancelled run may have written a result all the same: it does not count.
     let result = result.as_ref().filter(|_| job.cancel.is_none());
@@ -192,7 +213,9 @@ fn row(known: &KnownRun) -> RunStatus {
         }
         (None, Some(failure), _) => (Some(failure.class), Some(failure.reason.clone())),
         (None, None, Some(result)) => (result.class, Some(result.reason.clone())),
-        (None, None, None) => (None, None),
+        (None, None, None) => {
+            (hindrance.as_ref().map(|it| it.class), hindrance.as_ref().map(|it| it.sentence.clone()))
+        }
     };
     RunStatus {
         run: job.run.to_string(),
@@ -205,9 +228,19 @@ fn row(known: &KnownRun) -> RunStatus {
         partial: result.is_some_and(|result| result.partial),
         class,
         reason,
+        next: hindrance.as_ref().map(|it| it.next.clone()).or_else(|| next_step(class?, state)),
         branch: result.and_then(|result| result.branch.as_ref()).map(ToString::to_string),
         since: job.created_at.to_string(),
         ended: job.end.as_ref().map(|end| end.at.to_string()),
+    }
+}
+
+/// What to do about a run that has ended in this way.
+fn next_step(class: FailureClass, state: RunState) -> Option<String> {
+    match class {
+        FailureClass::Cancelled => None,
+        FailureClass::Infrastructure if state != RunState::Published => Some(message::RETRIED.to_owned()),
+        class => Some(message::class_next_step(class).to_owned()),
     }
 }
 
@@ -223,6 +256,7 @@ fn reserved(run: &RunId, task: &TaskKey, agent: &AgentName, attempt: u32, since:
         partial: false,
         class: None,
         reason: None,
+        next: None,
         branch: None,
         since: since.to_string(),
         ended: None,

@@ -65,6 +65,15 @@ impl GitServer {
         self.home.path().join("ca.crt")
     }
 
+    /// Makes a script a hook of the served repository.
+    pub fn hook(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.home.path().join("git/astra/api.git/hooks").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Runs git in the served repository.
     pub fn git(&self, arguments: &[&str]) -> String {
         git(&self.home.path().join("git/astra/api.git"), arguments)

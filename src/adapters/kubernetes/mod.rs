@@ -5,6 +5,7 @@ pub mod connection;
 pub mod inspection;
 pub mod jobs;
 pub mod manifests;
+mod overdue;
 mod patch;
 pub mod probes;
 pub mod results;

@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::job::{CancelReason, Claim, ItemState, JobPhase};
+use crate::domain::job::{CancelReason, Claim, ItemState, JobFailure, JobPhase};
 use crate::domain::kubernetes::identity::{cancel_annotation, claim_annotation, phase_label};
 use crate::domain::kubernetes::{
-    ANNOTATION_CANCEL, ANNOTATION_CLAIM, ANNOTATION_ITEM_STATE, FINALIZER, LABEL_PHASE,
+    ANNOTATION_CANCEL, ANNOTATION_CLAIM, ANNOTATION_ITEM_STATE, ANNOTATION_PENDING, FINALIZER, LABEL_PHASE,
 };
 
 /// Collects operations; each change starts with the Job's UID, so a newer Job of the same name is
@@ -31,6 +31,14 @@ impl JobPatch {
         self.phase(seen, JobPhase::Cancelled)
             .annotate(ANNOTATION_CANCEL, cancel_annotation(reason))
             .replace("/spec/suspend", true)
+    }
+
+    /// A released run's time is up: the Job controller fails the Job and deletes its pod.
+    pub(super) fn time_is_up(self, deadline: i64, failure: &JobFailure) -> Self {
+        self.test(&format!("/metadata/labels/{}", escape(LABEL_PHASE)), phase_label(JobPhase::Released))
+            .test("/spec/activeDeadlineSeconds", deadline)
+            .annotate(ANNOTATION_PENDING, &json!(failure).to_string())
+            .replace("/spec/activeDeadlineSeconds", 1)
     }
 
     /// A released attempt becomes published and replaced.

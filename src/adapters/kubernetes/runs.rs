@@ -14,16 +14,21 @@ use crate::domain::job::{Job, JobPhase};
 use crate::domain::kubernetes::identity;
 use crate::domain::kubernetes::secret::{NO_UID, secret};
 use crate::domain::pass::NewJob;
+use crate::domain::status::PUBLISHED_SHOWN;
 
 impl KubernetesStore {
     /// All runs of a namespace, published ones as well. A Job that cannot be read is left out, and
     /// the log says so.
     pub async fn all_runs(&self, namespace: &str) -> StoreResult<Vec<Job>> {
         let listed = self.cluster.all_jobs(namespace).await?;
-        let published = |job: &&ClusterJob| identity::phase(&job.metadata) == Some(JobPhase::Published);
-        let open: Vec<ClusterJob> = listed.value.iter().filter(|job| !published(job)).cloned().collect();
+        let published = |job: &ClusterJob| identity::phase(&job.metadata) == Some(JobPhase::Published);
+        let (mut old, mut shown): (Vec<ClusterJob>, Vec<_>) =
+            listed.value.iter().cloned().partition(published);
+        // How the newest of those that are over ended is shown, too.
+        old.sort_by_key(|job| job.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        shown.extend(old.split_off(old.len().saturating_sub(PUBLISHED_SHOWN)));
         let mut pods = self.cluster.living_pods(namespace).await?;
-        pods.extend(self.cluster.pods_of_runs(namespace, &ended_runs(&open)).await?);
+        pods.extend(self.cluster.pods_of_runs(namespace, &ended_runs(&shown)).await?);
         let read = |job| as_run(job, &pods, listed.now).inspect_err(|error| log::warn!("{error}")).ok();
         Ok(listed.value.iter().filter_map(read).collect())
     }

@@ -1,11 +1,12 @@
 //! The store of a cluster: the ledger is a ConfigMap, runs are Jobs.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job as ClusterJob;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 
 use super::Cluster;
 use super::call::{Answer, Call, CallError, JSON};
@@ -34,12 +35,20 @@ pub struct KubernetesStore {
     pub(super) maker: Option<RunMaker>,
     /// The ConfigMap as it was read: what is swapped in keeps its labels and annotations.
     ledger: Mutex<Option<ConfigMap>>,
+    /// Runs that did not start in time, by what passes listed.
+    pub(super) overdue: Mutex<BTreeSet<JobRef>>,
 }
 
 impl KubernetesStore {
     /// A store on this cluster. Without a `maker` it creates nothing.
     pub fn new(cluster: Cluster, system_namespace: &str, maker: Option<RunMaker>) -> Self {
-        Self { cluster, system_namespace: system_namespace.to_owned(), maker, ledger: Mutex::new(None) }
+        Self {
+            cluster,
+            system_namespace: system_namespace.to_owned(),
+            maker,
+            ledger: Mutex::new(None),
+            overdue: Mutex::default(),
+        }
     }
 
     /// The cluster.
@@ -50,13 +59,19 @@ impl KubernetesStore {
     /// What a Job is doing or why it failed, for people. `None`: it is gone.
     pub async fn diagnose(&self, job: &JobRef) -> StoreResult<Option<Diagnosis>> {
         let Some(found) = self.this_job(job).await? else { return Ok(None) };
+        let (pods, events) = self.around(job).await?;
+        Ok(Some(diagnose(&found.value, &pods, &events, found.now)))
+    }
+
+    /// A Job's pods; where it has none, the events about it.
+    pub(super) async fn around(&self, job: &JobRef) -> StoreResult<(Vec<Pod>, Vec<Event>)> {
         let pods = self.cluster.pods_of_job(&job.namespace, &job.uid).await?;
         let events = if pods.is_empty() {
             self.cluster.events_of_job(&job.namespace, &job.uid).await?
         } else {
             Vec::new()
         };
-        Ok(Some(diagnose(&found.value, &pods, &events, found.now)))
+        Ok((pods, events))
     }
 
     fn ledger_path(&self) -> StoreResult<String> {
@@ -76,7 +91,7 @@ impl KubernetesStore {
 
     /// Changes a Job: `patch` says how, or that the condition does not hold, by what the Job is now.
     /// The server checks the same condition once more, in one step with the change.
-    async fn change(
+    pub(super) async fn change(
         &self,
         job: &JobRef,
         patch: impl Fn(&ClusterJob, JobPhase) -> Change,
@@ -104,7 +119,7 @@ impl KubernetesStore {
     }
 
     /// The Job of this name, if it has this UID.
-    async fn this_job(&self, job: &JobRef) -> StoreResult<Option<Answer<ClusterJob>>> {
+    pub(super) async fn this_job(&self, job: &JobRef) -> StoreResult<Option<Answer<ClusterJob>>> {
         match self.cluster.job(&job.namespace, &job.run).await {
             Ok(found) => Ok(Some(found).filter(|found| found.value.metadata.uid.as_ref() == Some(&job.uid))),
             Err(CallError::NotFound(_)) => Ok(None),
@@ -166,7 +181,7 @@ impl KubernetesStore {
 }
 
 /// What is to become of a Job.
-enum Change {
+pub(super) enum Change {
     /// The condition does not hold.
     Missed,
     /// Nothing is to be changed.
@@ -175,7 +190,7 @@ enum Change {
     Make(JobPatch),
 }
 
-fn uid(job: &ClusterJob) -> &str {
+pub(super) fn uid(job: &ClusterJob) -> &str {
     job.metadata.uid.as_deref().unwrap_or_default()
 }
 
@@ -230,6 +245,7 @@ impl Store for KubernetesStore {
         pods.extend(self.cluster.pods_of_runs(namespace, &ended_runs(&listed.value)).await?);
         let jobs =
             listed.value.iter().map(|job| as_run(job, &pods, listed.now)).collect::<Result<Vec<_>, _>>()?;
+        self.note_overdue(&listed.value, &jobs, &pods, listed.now);
         let orphans = pods
             .iter()
             .filter(|pod| is_alive(pod))

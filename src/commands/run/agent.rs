@@ -1,6 +1,7 @@
 //! `run agent`: runs the agent's program within its limits and writes down how it ended.
 //!
-//! Whatever the program does, the phase ends with a report and exit code 0; what the report says of
+//! Whatever the program does, the phase ends with a report and exit code 0 (in a pod: unless its memory
+//! was used up); what the report says of
 //! work and cost is the program's claim.
 
 use std::cell::Cell;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{bind_to_supervisor, guard_credentials};
 use crate::adapters::confinement::{self, Level};
+use crate::adapters::own_cgroup::{CGROUPS, killed_for_memory};
 use crate::adapters::run_directory::{
     AGENT_HOME, AGENT_OUTPUT, AGENT_REPORT, AGENT_TMP, AGENT_TRANSCRIPT, PREPARE_REPORT, RunDirectory,
     SYSTEM_PROMPT, TASK,
@@ -57,6 +59,12 @@ pub async fn run(args: &RunAgentArgs) -> anyhow::Result<Exit> {
         directory.write(AGENT_REPORT, &report)?;
     }
     output::say(&format!("agent: {}", report.reason));
+    if args.contained && killed_for_memory(Path::new(CGROUPS)) > 0 {
+        // The kubelet takes a container in which anything was killed for want of memory for failed,
+        // whatever its exit code: it starts no further step, and the pod would stay as it is.
+        output::say("agent: something was killed for want of memory, and that ends the run");
+        return Ok(Exit::Failed);
+    }
     Ok(Exit::Handled)
 }
 

@@ -5,9 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Pod, PodStatus};
 
+use super::identity;
 use super::pod::Step;
+use crate::domain::job::JobFailure;
 use crate::domain::message;
 use crate::domain::result::FailureClass;
+use crate::domain::status::Hindrance;
 
 /// A pod that was to be gone this long ago, and is not, has lost its node: the kubelet, which alone
 /// can say that its containers ended, does not answer.
@@ -58,9 +61,20 @@ impl Diagnosis {
         self
     }
 
+    /// What keeps the run from going on, if something does.
+    pub fn hindrance(self) -> Option<Hindrance> {
+        let class = match self.progress {
+            Progress::Pending(class) => class?,
+            Progress::NodeLost => FailureClass::Infrastructure,
+            _ => return None,
+        };
+        let is_waiting = self.progress != Progress::NodeLost;
+        Some(Hindrance { class, sentence: self.sentence, next: self.next?, is_waiting })
+    }
+
     fn failed(class: FailureClass, sentence: impl Into<String>) -> Self {
         let next = match class {
-            FailureClass::Infrastructure => "it is tried again by itself, `max_attempts` times in all",
+            FailureClass::Infrastructure => message::RETRIED,
             _ => message::class_next_step(class),
         };
         Self::new(Progress::Failed(class), sentence).next(next)
@@ -75,12 +89,15 @@ pub fn diagnose(job: &Job, pods: &[Pod], events: &[Event], now: Timestamp) -> Di
         return Diagnosis::new(Progress::Completed, format!("it ended with a result ({reason})"));
     }
     if let Some((reason, text)) = condition(job, "Failed") {
-        return failure(&reason, &text, pod);
+        return failure(job, &reason, &text, pod);
     }
     let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
     match pod {
         Some(pod) if pod.metadata.deletion_timestamp.is_some() => stopping(pod, now),
-        Some(pod) if pod_phase(pod) == "Running" => running(pod),
+        // While an init container runs, the phase is still `Pending`.
+        Some(pod) if pod_phase(pod) == "Running" || all_statuses(pod).into_iter().any(is_running) => {
+            running(pod)
+        }
         Some(pod) if pod_phase(pod) == "Pending" => pending(pod, now),
         Some(pod) => Diagnosis::new(Progress::Stopping, format!("its pod has ended ({})", pod_phase(pod))),
         None if suspended => Diagnosis::new(Progress::Queued, "it is not released yet"),
@@ -113,7 +130,7 @@ fn running(pod: &Pod) -> Diagnosis {
     }
 }
 
-fn is_running(status: &ContainerStatus) -> bool {
+pub(super) fn is_running(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|state| state.running.is_some())
 }
 
@@ -121,6 +138,15 @@ fn is_running(status: &ContainerStatus) -> bool {
 /// Source: kubelet, `pkg/kubelet/images/types.go` and `kuberuntime/kuberuntime_container.go`.
 fn pending(pod: &Pod, now: Timestamp) -> Diagnosis {
     let statuses = all_statuses(pod);
+    if let Some(step) = short_of_memory(pod) {
+        return Diagnosis::new(
+            Progress::Pending(Some(by_step(step))),
+            format!(
+                "something in {step} was killed for want of memory, and the kubelet starts no step after that"
+            ),
+        )
+        .next("raise `limits.memory` of the agent, or give it a smaller task");
+    }
     let waiting = statuses.iter().find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref()?;
@@ -136,7 +162,7 @@ fn pending(pod: &Pod, now: Timestamp) -> Diagnosis {
             format!("no node has room for it: {}", detail(Some(text))),
         )
         .next("add a node, or lower `limits` of the agent; it starts by itself when there is room"),
-        _ if now.duration_since(created_at(pod, now)) > SLOW_START => Diagnosis::new(
+        _ if now.duration_since(waits_since(pod, now)) > SLOW_START => Diagnosis::new(
             Progress::Pending(Some(FailureClass::Infrastructure)),
             "its pod does not start: its image, its volumes or its network are not ready",
         )
@@ -145,8 +171,20 @@ fn pending(pod: &Pod, now: Timestamp) -> Diagnosis {
     }
 }
 
-fn created_at(pod: &Pod, now: Timestamp) -> Timestamp {
-    pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0)
+/// The step in which a process was killed for want of memory. The kubelet takes it for failed even if
+/// its exit code is 0, but does not end the pod then. Source: kubelet, `isInitContainerFailed`.
+pub(super) fn short_of_memory(pod: &Pod) -> Option<&str> {
+    let is_short = |status: &&ContainerStatus| {
+        let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+        ended.is_some_and(|ended| ended.reason.as_deref() == Some("OOMKilled"))
+    };
+    all_statuses(pod).into_iter().find(is_short).map(|status| status.name.as_str())
+}
+
+/// When its last step ended, or it was made.
+fn waits_since(pod: &Pod, now: Timestamp) -> Timestamp {
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    super::pending::last_end(pod).or(created).unwrap_or(now)
 }
 
 fn waiting_container(container: &str, reason: &str, image: &str, text: &str) -> Diagnosis {
@@ -200,8 +238,11 @@ fn without_pod(events: &[Event]) -> Diagnosis {
 }
 
 /// Why a Job failed, from its condition and its last pod.
-fn failure(reason: &str, text: &str, pod: Option<&Pod>) -> Diagnosis {
+fn failure(job: &Job, reason: &str, text: &str, pod: Option<&Pod>) -> Diagnosis {
     use FailureClass::Infrastructure;
+    if let Some(JobFailure { class, reason }) = identity::pending_failure(&job.metadata) {
+        return Diagnosis::failed(class, message::one_line(&reason, 2 * LONGEST_DETAIL));
+    }
     if let Some((_, words)) = pod.and_then(disruption) {
         return Diagnosis::failed(Infrastructure, format!("its pod was disrupted: {words}"));
     }
@@ -266,10 +307,26 @@ fn deadline(pod: &Pod) -> Diagnosis {
             by_step(&status.name),
             format!("the pod's time was up while {} ran", status.name),
         ),
-        None => {
-            Diagnosis::failed(FailureClass::Infrastructure, "the pod's time was up before a step could start")
-        }
+        None => match last_ended(pod) {
+            Some(step) => Diagnosis::failed(
+                by_step(step),
+                format!("the pod's time was up, and {step} was the last step that ran"),
+            ),
+            None => Diagnosis::failed(
+                FailureClass::Infrastructure,
+                "the pod's time was up before a step could start",
+            ),
+        },
     }
+}
+
+/// The last step that ended well: one that was told to end may do that, too.
+fn last_ended(pod: &Pod) -> Option<&str> {
+    let ended_well = |status: &&ContainerStatus| {
+        let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+        ended.is_some_and(|ended| ended.exit_code == 0)
+    };
+    all_statuses(pod).into_iter().rfind(ended_well).map(|status| status.name.as_str())
 }
 
 fn container_failure(container: &str, ended: &ContainerStateTerminated) -> Diagnosis {
@@ -326,7 +383,7 @@ fn status_of(pod: &Pod, step: Step) -> Option<&ContainerStatus> {
 }
 
 /// The statuses of all containers, in the order that they run in.
-fn all_statuses(pod: &Pod) -> Vec<&ContainerStatus> {
+pub(super) fn all_statuses(pod: &Pod) -> Vec<&ContainerStatus> {
     let Some(PodStatus { init_container_statuses, container_statuses, .. }) = pod.status.as_ref() else {
         return Vec::new();
     };

@@ -6,10 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     ANNOTATION_ATTEMPT, ANNOTATION_CANCEL, ANNOTATION_CLAIM, ANNOTATION_ITEM, ANNOTATION_ITEM_STATE,
-    ANNOTATION_REGISTRY, LABEL_AGENT, LABEL_CONTROLLER_UID, LABEL_MANAGED_BY, LABEL_PHASE, LABEL_ROLE,
-    LABEL_RUN, LABEL_TASK, MANAGED_BY, string_map,
+    ANNOTATION_PENDING, ANNOTATION_REGISTRY, LABEL_AGENT, LABEL_CONTROLLER_UID, LABEL_MANAGED_BY,
+    LABEL_PHASE, LABEL_ROLE, LABEL_RUN, LABEL_TASK, MANAGED_BY, string_map,
 };
-use crate::domain::job::{CancelReason, Claim, ItemState, JobPhase};
+use crate::domain::job::{CancelReason, Claim, ItemState, JobFailure, JobPhase};
 use crate::domain::name::{AgentName, ItemId, ProjectId, Role, RunId, TaskKey};
 use crate::domain::pass::OrphanPod;
 use crate::domain::registry::RegistryStamp;
@@ -170,6 +170,11 @@ pub fn claim_annotation(claim: &Claim) -> String {
 pub fn claim(metadata: &ObjectMeta) -> Option<Claim> {
     let (holder, at) = annotation(metadata, ANNOTATION_CLAIM).ok()?.rsplit_once(' ')?;
     Some(Claim { holder: holder.to_owned(), at: at.parse().ok()? })
+}
+
+/// Reads [`ANNOTATION_PENDING`].
+pub fn pending_failure(metadata: &ObjectMeta) -> Option<JobFailure> {
+    serde_json::from_str(annotation(metadata, ANNOTATION_PENDING).ok()?).ok()
 }
 
 /// Reads [`ANNOTATION_ITEM_STATE`].

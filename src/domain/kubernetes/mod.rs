@@ -7,6 +7,7 @@ pub mod identity;
 pub mod job;
 pub mod job_state;
 pub mod network;
+pub mod pending;
 pub mod pod;
 pub mod probe;
 pub mod provision;
@@ -46,6 +47,8 @@ pub const ANNOTATION_ITEM_STATE: &str = "dispatch.astra.dev/item-state";
 pub const ANNOTATION_CANCEL: &str = "dispatch.astra.dev/cancel";
 /// Annotation: `<holder> <RFC 3339>`.
 pub const ANNOTATION_CLAIM: &str = "dispatch.astra.dev/claim";
+/// Annotation of a run that did not start in time: `{class, reason}`.
+pub const ANNOTATION_PENDING: &str = "dispatch.astra.dev/pending";
 /// Finalizer from claim to mark: a deletion by hand does not open the slot in between.
 pub const FINALIZER: &str = "dispatch.astra.dev/publishing";
 /// Label that the Job controller puts on the pods of a Job: the Job's UID.

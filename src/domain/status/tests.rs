@@ -41,7 +41,7 @@ fn job(run: &str, phase: JobPhase, created: i64) -> Job {
 }
 
 fn known(job: Job) -> KnownRun {
-    KnownRun { job, result: None, step: Some("agent".to_owned()) }
+    KnownRun { job, result: None, step: Some("agent".to_owned()), hindrance: None }
 }
 
 fn entry(job: &Job) -> Entry {

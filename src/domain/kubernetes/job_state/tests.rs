@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Event;
 
 use super::*;
 use crate::domain::kubernetes::diagnosis::diagnose;
-use crate::domain::kubernetes::{ANNOTATION_CANCEL, LABEL_PHASE};
+use crate::domain::kubernetes::pending::overdue;
+use crate::domain::kubernetes::{ANNOTATION_CANCEL, ANNOTATION_PENDING, LABEL_PHASE};
 use crate::domain::result::RESULT_VERSION;
 
 /// `kubectl get events -o json` calls its list `List`.
@@ -179,4 +181,52 @@ fn a_pod_that_was_ended_after_delivery_brings_its_result() {
     assert_eq!(failure_of(job, &result_message("changed", "null")), None);
     // `deliver` ended with 0, but said nothing: as a process does that takes SIGTERM for its end.
     assert!(failure_of(job, "").is_some());
+}
+
+/// A released Job waits so long for its pod to get on, and no longer.
+#[test]
+fn the_pending_clock() {
+    let mut table = String::new();
+    for (name, pod) in [
+        ("unschedulable", true),
+        ("imagepull", true),
+        ("imagepull-init", true),
+        ("createerror", true),
+        ("quota-blocked", false),
+        ("oom-child", true),
+        ("running", true),
+        ("running-init", true),
+        ("suspended", false),
+        ("deadline-job", false),
+    ] {
+        let mut job = ours(recorded(&format!("{name}.job.json")));
+        let spec = job.spec.as_mut().unwrap();
+        spec.active_deadline_seconds = Some(700);
+        spec.template.spec.as_mut().unwrap().active_deadline_seconds = Some(600);
+        let pods: Vec<Pod> = pod.then(|| recorded(&format!("{name}.pod.json"))).into_iter().collect();
+        let file = directory().join(format!("{name}.events.json"));
+        let events =
+            if file.exists() { recorded::<Events>(&format!("{name}.events.json")).items } else { vec![] };
+        let start = job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        let after = |seconds| start.map(|start| start + Duration::from_secs(seconds));
+        let early = after(98).and_then(|now| overdue(&job, &pods, &events, now));
+        assert_eq!(early.is_some(), name == "oom-child", "{name}");
+        let failure = after(120).and_then(|now| overdue(&job, &pods, &events, now));
+        let line = failure.as_ref().map(|failure| format!("{:?}: {}", failure.class, failure.reason));
+        table.push_str(&format!("{name}: {}\n", line.as_deref().unwrap_or("goes on")));
+        let Some(failure) = failure else { continue };
+        // Ended by this clock, it says the same, and is not ended once more.
+        job.spec.as_mut().unwrap().active_deadline_seconds = Some(1);
+        let note = serde_json::to_string(&failure).unwrap();
+        job.metadata.annotations.as_mut().unwrap().insert(ANNOTATION_PENDING.into(), note);
+        assert_eq!(after(200).and_then(|now| overdue(&job, &pods, &events, now)), None, "{name}");
+        let ended: ClusterJob = recorded("deadline-job.job.json");
+        job.status = ended.status;
+        assert_eq!(
+            read(&job, &[], after(200).unwrap()).unwrap().end.unwrap().failure,
+            Some(failure),
+            "{name}"
+        );
+    }
+    insta::assert_snapshot!(table);
 }
