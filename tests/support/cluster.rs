@@ -20,7 +20,7 @@ use astra_dispatch::domain::job::JobRef;
 use astra_dispatch::domain::kubernetes::{DISPATCHER_GROUP, provision};
 use astra_dispatch::domain::name::{AgentName, ItemId, ProjectId};
 use astra_dispatch::domain::pass::NewJob;
-use astra_dispatch::domain::registry::Registry;
+use astra_dispatch::domain::registry::{Agent, Registry};
 use astra_dispatch::domain::run_plan::Surroundings;
 use astra_dispatch::domain::task::{SkillWishes, Task};
 use astra_dispatch::domain::work_item::Priority;
@@ -28,7 +28,7 @@ use http::{Method, Request};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The cluster, with one agent and a ledger of its own.
 pub struct TestCluster {
@@ -127,6 +127,14 @@ impl TestCluster {
 
     /// A store as the dispatcher's group may use it.
     pub async fn store(&self) -> KubernetesStore {
+        self.store_with(|_, name| format!("value of {name}")).await
+    }
+
+    /// The same, with these credentials by agent and name.
+    pub async fn store_with(
+        &self,
+        credential: impl Fn(&Agent, &str) -> String + Send + Sync + 'static,
+    ) -> KubernetesStore {
         let config = config(|config| {
             config.auth_info.impersonate = Some("dispatcher".into());
             config.auth_info.impersonate_groups = Some(vec![DISPATCHER_GROUP.into()]);
@@ -138,7 +146,7 @@ impl TestCluster {
         let maker = RunMaker::new(
             Arc::clone(&self.registry),
             surroundings,
-            Box::new(|_, name| Some(SecretString::from(format!("value of {name}")))),
+            Box::new(move |agent, name| Some(SecretString::from(credential(agent, name)))),
         );
         KubernetesStore::new(cluster, &self.system_namespace, Some(maker))
     }
@@ -283,6 +291,17 @@ impl TestCluster {
 pub fn sample() -> Registry {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/registry");
     astra_dispatch::adapters::registry_files::load(&directory).unwrap()
+}
+
+/// The cluster's kubeconfig, with the rights of a dispatcher.
+pub fn as_dispatcher() -> Value {
+    let kubeconfig = std::fs::read_to_string(std::env::var("ASTRA_TEST_KUBECONFIG").unwrap()).unwrap();
+    let mut kubeconfig: Value = serde_saphyr::from_str(&kubeconfig).unwrap();
+    for user in kubeconfig["users"].as_array_mut().unwrap() {
+        user["user"]["as"] = json!("dispatcher");
+        user["user"]["as-groups"] = json!([DISPATCHER_GROUP]);
+    }
+    kubeconfig
 }
 
 /// The test cluster's configuration, changed.

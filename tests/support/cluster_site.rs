@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use astra_dispatch::adapters::registry_files;
 use astra_dispatch::domain::job::JobRef;
-use astra_dispatch::domain::kubernetes::DISPATCHER_GROUP;
 use serde_json::{Value, json};
 
 use crate::cluster::{self, TestCluster};
@@ -79,7 +78,7 @@ impl ClusterSite {
         let registry = registry_files::load(&site.path(".astra")).unwrap();
         let agent = registry.agents.keys().next().unwrap().clone();
         let cluster = TestCluster::of(registry, agent).await;
-        site.write("kubeconfig", &as_dispatcher().to_string());
+        site.write("kubeconfig", &cluster::as_dispatcher().to_string());
         Self { site, cluster, git, suffix }
     }
 
@@ -166,15 +165,4 @@ impl ClusterSite {
     pub fn job(&self, role: &str, run: &str) -> JobRef {
         JobRef { namespace: self.namespace(role), run: run.parse().unwrap(), uid: String::new() }
     }
-}
-
-/// The cluster's kubeconfig, with the rights of a dispatcher.
-fn as_dispatcher() -> Value {
-    let kubeconfig = std::fs::read_to_string(std::env::var("ASTRA_TEST_KUBECONFIG").unwrap()).unwrap();
-    let mut kubeconfig: Value = serde_saphyr::from_str(&kubeconfig).unwrap();
-    for user in kubeconfig["users"].as_array_mut().unwrap() {
-        user["user"]["as"] = json!("dispatcher");
-        user["user"]["as-groups"] = json!([DISPATCHER_GROUP]);
-    }
-    kubeconfig
 }

@@ -26,6 +26,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
+/// Holds the delay of its answers, beside the repositories.
+const DELAY: &str = ".delay";
+
 /// The server, and its repositories.
 pub struct GitServer {
     home: tempfile::TempDir,
@@ -72,6 +75,11 @@ impl GitServer {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Lets every answer take so long, in milliseconds.
+    pub fn delay(&self, milliseconds: u64) {
+        std::fs::write(self.home.path().join("git").join(DELAY), milliseconds.to_string()).unwrap();
     }
 
     /// Runs git in the served repository.
@@ -153,6 +161,8 @@ impl axum::serve::Listener for Tls {
 
 /// One request to `git http-backend` (RFC 3875).
 pub async fn backend(State(root): State<PathBuf>, request: Request) -> Response {
+    let delay = std::fs::read_to_string(root.join(DELAY)).ok().and_then(|text| text.parse().ok());
+    tokio::time::sleep(std::time::Duration::from_millis(delay.unwrap_or(0))).await;
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 64 << 20).await.unwrap();
     let header =
