@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::adapters::kubernetes::Cluster;
@@ -40,11 +41,11 @@ pub(super) async fn run(cluster: &Cluster, registry: &Registry) -> anyhow::Resul
     })?;
     let agents: Vec<AgentName> = registry.agents.keys().cloned().collect();
     let round = Round { cluster, image, suffix: format!("{:08x}", rand::random::<u32>()) };
-    output::say(&format!("probing the namespaces of {} agents, for at most 3 minutes each", agents.len()));
-    let mut listening = BTreeMap::new();
-    for name in listeners(&agents) {
-        listening.insert(name.clone(), round.listen(&registry.agents[name]).await);
-    }
+    let namespaces: Vec<String> = agents.iter().map(AgentName::namespace).collect();
+    output::say(&format!("probing, for at most 3 minutes each: {}", namespaces.join(", ")));
+    let started =
+        listeners(&agents).iter().map(async |name| (name, round.listen(&registry.agents[name]).await));
+    let listening: BTreeMap<_, _> = join_all(started).await.into_iter().collect();
     let api_server = outside_addresses(&cluster.server).await;
     let probes = registry.agents.values().map(|agent| {
         let listener = listener_for(&agents, &agent.name).and_then(|name| listening.get(name));
@@ -94,22 +95,35 @@ impl Round<'_> {
         listener: Option<&Result<(Probe, IpAddr), String>>,
         api_server: &[String],
     ) -> Vec<Finding> {
-        let address = match listener {
-            Some(Ok((_, address))) => *address,
-            Some(Err(why)) => return vec![untold(&agent.name, format!("nothing to probe in {why}"))],
+        let (listener, address) = match listener {
+            Some(Ok(listener)) => listener,
+            Some(Err(why)) => {
+                let why = format!("there is no other pod to look for: {why}");
+                return vec![untold(&agent.name, why)];
+            }
             None => return Vec::new(),
         };
-        match self.tell(agent, attempts(api_server, address)).await {
+        match self.tell(agent, listener, attempts(api_server, *address)).await {
             Ok(tried) => findings(&agent.name, &tried),
             Err(why) => vec![untold(&agent.name, why)],
         }
     }
 
-    async fn tell(&self, agent: &Agent, attempts: Vec<Attempt>) -> Result<Vec<Tried>, String> {
+    async fn tell(
+        &self,
+        agent: &Agent,
+        listener: &Probe,
+        attempts: Vec<Attempt>,
+    ) -> Result<Vec<Tried>, String> {
         let probe = self.start(agent, "try", &Part::Try(attempts)).await?;
         let state = self.wait(agent, &probe, |state| state.ended).await;
         self.delete(&probe).await;
         let log = state?.log;
+        // Otherwise that it was not reached would mean nothing.
+        let listener = self.cluster.probe_state(listener).await.map_err(|error| error.to_string())?;
+        if listener.ended {
+            return Err(format!("the pod that it was to look for ended meanwhile: {}", listener.sentence));
+        }
         // The log has what went to stderr, too.
         log.lines()
             .find_map(|line| serde_json::from_str(line).ok())

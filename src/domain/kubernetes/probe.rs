@@ -31,8 +31,10 @@ pub const LISTENING: &str = "listening";
 pub const METADATA_ADDRESS: &str = "169.254.169.254:80";
 /// The name of a probe's container.
 pub const CONTAINER: &str = "probe";
-/// A probe ends by then, and is deleted soon after, whatever becomes of `doctor`, in seconds.
-const LONGEST: i64 = 300;
+/// Probes end by then, and are deleted soon after, whatever becomes of `doctor`, in seconds. A listening
+/// one has to outlast those that look for it.
+const LONGEST_TRY: i64 = 300;
+const LONGEST_LISTEN: i64 = 900;
 const KEPT: i32 = 60;
 
 /// Something that a probe tries to reach.
@@ -189,7 +191,10 @@ pub fn job(agent: &Agent, image: &str, name: &str, part: &Part) -> Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(LONGEST),
+            active_deadline_seconds: Some(match part {
+                Part::Listen => LONGEST_LISTEN,
+                Part::Try(_) => LONGEST_TRY,
+            }),
             ttl_seconds_after_finished: Some(KEPT),
             template: PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod) },
             ..JobSpec::default()
