@@ -322,3 +322,57 @@ async fn without_a_token_or_where_nobody_wants_it_pull_requests_stay_files() {
     assert!(page.exists(), "{}", page.display());
     assert_eq!(forge.github.world(|world| world.requests.len()), 0);
 }
+
+/// The program where the registry's repository is `astra/ops`.
+async fn of_ops(forge: &Forge, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = tokio::process::Command::from(forge.site.command(arguments));
+    command.env("ASTRA_GIT_BASE_URL", &forge.github.url).env("ASTRA_EXECUTOR", "local");
+    command.env("GITHUB_TOKEN", TOKEN).env("GITHUB_REPOSITORY", "astra/ops");
+    let output = command.output().await.unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn every_published_run_is_in_the_run_log_once() {
+    let forge = Forge::new(WORK).await;
+    let private = |is: bool| {
+        forge.github.world(|world| world.there.insert("/repos/astra/ops".into(), json!({"private": is})));
+    };
+    private(true);
+    // Others move the branch under it, and an answer is lost.
+    for (number, faults) in [(1, vec![]), (2, vec![Fault::Answer(409); 3]), (3, vec![Fault::ActThenFail])] {
+        // After the pull request (three requests) and the look at the repository.
+        forge.github.world(|world| {
+            world.faults = vec![Fault::Nothing; 4];
+            world.faults.extend(faults);
+        });
+        let event = forge.site.event(number, 1, &json!({}));
+        let (code, _, stderr) = of_ops(&forge, &["dispatch", "--event", &event]).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let logged = forge.github.world(|world| world.log.clone().unwrap());
+        assert_eq!(logged.len(), usize::try_from(number).unwrap(), "{logged:#?}");
+    }
+    let (code, stdout, stderr) = of_ops(&forge, &["status", "--history", "2", "--format", "json"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let history: Value = serde_json::from_str(&stdout).unwrap();
+    let runs = history["runs"].as_array().unwrap();
+    assert_eq!(runs[0]["task"], "AST-3");
+    let first = &runs[0];
+    assert_eq!((&first["agent"], &first["outcome"]), (&json!("vega"), &json!("changed")));
+    let kinds: Vec<&str> =
+        first["writes"].as_array().unwrap().iter().map(|write| write["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["branch", "pull_request"]);
+    let schema: Value = serde_json::from_str(include_str!("../fixtures/schema/run.json")).unwrap();
+    for run in runs {
+        assert!(jsonschema::is_valid(&schema, run), "{run:#}");
+    }
+    let (_, table, _) = of_ops(&forge, &["status", "--history"]).await;
+    assert!(table.contains("https://github.com/astra/api/pull/3"), "{table}");
+
+    // Not where everybody reads it, unless somebody allows that.
+    private(false);
+    let event = forge.site.event(4, 1, &json!({}));
+    let (code, _, stderr) = of_ops(&forge, &["dispatch", "--event", &event]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(forge.github.world(|world| world.log.as_ref().unwrap().len()), 3);
+}

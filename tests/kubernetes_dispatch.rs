@@ -9,6 +9,8 @@ mod cluster;
 mod cluster_site;
 #[path = "support/git_server.rs"]
 mod git_server;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "support/site.rs"]
 mod site;
 
@@ -86,6 +88,34 @@ async fn an_event_becomes_a_branch_and_frees_its_slot() {
     assert_eq!(seen["runs"][0]["outcome"], "changed", "{seen:#}");
     let plan = world.published(run).await;
     assert!(plan.to_string().contains("Said hello."), "{plan:#}");
+    world.cluster.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn the_relay_tells_of_a_run_the_moment_it_ends() {
+    let world = world().await;
+    let github = relay::GitHubFake::start();
+    let kubeconfig = world.site.path("kubeconfig").display().to_string();
+    let variables = [("KUBECONFIG", kubeconfig.as_str()), ("ASTRA_WATCH_JOBS", "true")];
+    let mut first = relay::Relay::start(&world.site, &github, &variables);
+    let report = world.dispatch(&world.site.event(7, 1, &json!({})));
+    let run = report["run"].as_str().unwrap();
+    let raised = cluster::eventually("the workflow is told", || async { github.raised().pop() }).await;
+    assert_eq!(raised["event_type"], "astra-result");
+    let expected = json!({"version": 1, "run": run, "namespace": world.namespace("coder")});
+    assert_eq!(raised["client_payload"], expected);
+    world.ended(run).await;
+    // Whoever was away when it ended is told by the next relay; once it is published, by none.
+    first.kill();
+    let mut second = relay::Relay::start(&world.site, &github, &variables);
+    github.wait_for(2);
+    world.published(run).await;
+    second.kill();
+    let third = relay::Relay::start(&world.site, &github, &variables);
+    github.stays_at(2);
+    let metrics = third.get("/metrics").1;
+    assert_eq!(relay::counter(&metrics, "results", "raised"), 0, "{metrics}");
     world.cluster.remove().await;
 }
 

@@ -21,6 +21,10 @@ pub struct RelayArgs {
     /// starts no workflow, unless it can make a task eligible
     #[arg(long, env = "ASTRA_OWN_ACTOR", value_name = "ID", value_delimiter = ',')]
     pub own_actor: Vec<Uuid>,
+    /// Also watch the runs on the cluster of the registry, and raise `astra-result` when one ends: the
+    /// workflow that publishes it starts at once
+    #[arg(long, env = "ASTRA_WATCH_JOBS")]
+    pub watch_jobs: bool,
     /// Which registry.
     #[command(flatten)]
     pub registry: RegistryArgs,

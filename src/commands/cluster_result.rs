@@ -93,7 +93,7 @@ impl OnCluster {
             return Ok(Some(own));
         }
         match &self.forge {
-            Forge::GitHub(pulls) => Ok(Some(pulls.reading_token(&subject.repository).await?)),
+            Forge::GitHub(github) => Ok(Some(github.pulls.reading_token(&subject.repository).await?)),
             Forge::Files | Forge::Closed => Ok(None),
         }
     }

@@ -12,13 +12,13 @@ use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
 use crate::commands::passes::{ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
-use crate::commands::word::{self, Forge};
+use crate::commands::word::{Forge, Word};
 use crate::domain::job::{ItemState, Job, JobRef};
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
-use crate::domain::publish::{self, Ending, PublishPlan, Subject};
+use crate::domain::publish::{Ending, PublishPlan, Subject};
 use crate::domain::registry::Registry;
 use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::work_item::ItemRef;
@@ -85,13 +85,13 @@ impl Local {
     }
 
     /// What publishing a run tells; `None`: it never got a directory, so there is nothing to tell.
-    fn plan(&self, job: &Job) -> anyhow::Result<Option<PublishPlan>> {
+    fn word(&self, job: &Job) -> anyhow::Result<Option<Word>> {
         let Some(subject) = self.executor.state.run(&job.run).read::<Subject>(SUBJECT)? else {
             return Ok(None);
         };
         let (result, lost) = (self.result(&job.run)?, message::without_result());
         let ending = Ending::of(job, result.as_ref(), &lost);
-        Ok(Some(publish::plan(&subject, ending, &self.registry().states)))
+        Ok(Some(Word::new(job, &subject, ending, &self.registry().states)))
     }
 
     /// What a run brought, if it got that far.
@@ -168,15 +168,16 @@ struct Teller<'a>(&'a Local);
 
 impl Deliver for Teller<'_> {
     async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
-        let Some(plan) = self.0.plan(job)? else { return Ok(()) };
+        let Some(word) = self.0.word(job)? else { return Ok(()) };
         let directory = self.0.executor.state.run(&job.run);
-        word::tell(&plan, &directory, &self.0.forge, self.0.plane.as_ref()).await
+        word.tell(&directory, &self.0.forge, self.0.plane.as_ref()).await
     }
 }
 
 impl Publisher for Teller<'_> {
     async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
-        self.0.job(&job.run)?.map_or(Ok(None), |job| self.0.plan(&job))
+        let word = self.0.job(&job.run)?.map_or(Ok(None), |job| self.0.word(&job))?;
+        Ok(word.map(|word| word.plan))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::commands::cluster_result::Unreadable;
 use crate::commands::credentials::Held;
 use crate::commands::passes::{ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
-use crate::commands::word::{self, Forge};
+use crate::commands::word::{Forge, Word};
 use crate::domain::job::{ItemState, Job, JobPhase, JobRef};
 use crate::domain::kubernetes::diagnosis::{Diagnosis, Progress};
 use crate::domain::ledger::Ledger;
@@ -20,7 +20,7 @@ use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::{AgentName, RunId};
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
-use crate::domain::publish::{self, Ending, PublishPlan};
+use crate::domain::publish::{Ending, PublishPlan};
 use crate::domain::registry::{Agent, ExecutorKind, Registry};
 use crate::domain::report::ExecutorReport;
 use crate::domain::run_plan::Surroundings;
@@ -140,12 +140,12 @@ impl OnCluster {
 
     /// What publishing a run tells. A Job that is gone, or does not say what it was for, has nothing
     /// to tell.
-    async fn plan(&self, job: &Job) -> anyhow::Result<Option<PublishPlan>> {
+    async fn word(&self, job: &Job) -> anyhow::Result<Option<Word>> {
         let cluster = self.store.cluster();
         let Some(subject) = cluster.subject(&job.reference()).await? else { return Ok(None) };
         let (result, lost) = (self.result(job).await?, message::without_result());
         let ending = Ending::of(job, result.as_ref(), &lost);
-        Ok(Some(publish::plan(&subject, ending, &self.registry().states)))
+        Ok(Some(Word::new(job, &subject, ending, &self.registry().states)))
     }
 
     /// One run that must be there.
@@ -210,20 +210,20 @@ struct Teller<'a>(&'a OnCluster);
 
 impl Deliver for Teller<'_> {
     async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
-        let plan = self.0.plan(job).await.map_err(|error| match error.downcast_ref::<Unreadable>() {
+        let word = self.0.word(job).await.map_err(|error| match error.downcast_ref::<Unreadable>() {
             Some(unreadable) if !unreadable.is_passing() => Undelivered::Refused(error),
             _ => Undelivered::Failed(error),
         })?;
-        let Some(plan) = plan else { return Ok(()) };
+        let Some(word) = word else { return Ok(()) };
         let directory = self.0.state.run(&job.run);
-        word::tell(&plan, &directory, &self.0.forge, self.0.items.plane.as_ref()).await
+        word.tell(&directory, &self.0.forge, self.0.items.plane.as_ref()).await
     }
 }
 
 impl Publisher for Teller<'_> {
     async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
         match self.0.store.find_job(&job.namespace, &job.run).await?.0 {
-            Some(job) => self.0.plan(&job).await,
+            Some(job) => Ok(self.0.word(&job).await?.map(|word| word.plan)),
             None => Ok(None),
         }
     }

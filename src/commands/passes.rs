@@ -74,6 +74,7 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
             report.published.extend(next.published);
             report.unpublished.extend(next.unpublished);
             report.wake_at = next.wake_at;
+            report.publishable_at = next.publishable_at;
         }
         Ok(report)
     }
@@ -127,7 +128,7 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
         let Some(publisher) = &self.publisher else { return Ok(false) };
         let mut news = false;
         for ended in &report.publishable {
-            if !tried.insert(ended.job.run.clone()) {
+            if tried.contains(&ended.job.run) {
                 continue;
             }
             match self.publish(ended.clone(), publisher).await? {
@@ -138,13 +139,15 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
                 PublicationEnd::Stopped(why) | PublicationEnd::Refused(why) => {
                     news = true;
                     let run = &ended.job.run;
+                    tried.insert(run.clone());
                     report.problems.push(format!("run {run} is not published yet: {why}"));
                     report.unpublished.insert(run.clone(), why);
                 }
-                PublicationEnd::Over
-                | PublicationEnd::Unfinished
-                | PublicationEnd::TooEarly(_)
-                | PublicationEnd::Taken { .. } => {}
+                PublicationEnd::TooEarly(at) => {
+                    let sooner = report.publishable_at.map_or(at, |other| other.min(at));
+                    report.publishable_at = Some(sooner);
+                }
+                PublicationEnd::Over | PublicationEnd::Unfinished | PublicationEnd::Taken { .. } => {}
             }
         }
         Ok(news)

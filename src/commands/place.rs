@@ -58,7 +58,7 @@ impl Opened {
             git_base_url: git_base(&state, git_base_url)?,
             registry_path: path_in_repository(&directory),
         };
-        let forge = Forge::of_environment(&surroundings.git_base_url, no_github)?;
+        let forge = Forge::of_environment(&surroundings.git_base_url, no_github, &loaded.run_log)?;
         Ok(Self { registry: Arc::new(loaded), directory, state, surroundings, forge, no_github })
     }
 }

@@ -2,6 +2,9 @@
 //! comment in Plane. The same is written into the run's directory, and nowhere else where there is no
 //! way to either.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::adapters::local::StateDirectory;
@@ -16,6 +19,10 @@ use crate::error::Exit;
 use crate::output;
 use crate::output::workflow;
 
+/// A workflow starts quicker than a run may be published (its last move in Plane must be over): that is
+/// waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
+
 pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     let place =
         Place::open(&args.registry, &args.state, &args.executor, args.git.git_base_url.as_deref()).await?;
@@ -27,7 +34,13 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
         place.must_know(run).await?;
     }
     // The pass publishes everything that has ended; a run that was named is only reported by name.
-    let report = place.pass(Vec::new(), None).await?;
+    let mut report = place.pass(Vec::new(), None).await?;
+    if let Some(wait) = report.publishable_at.and_then(soon) {
+        output::say(&format!("a run may be published in {} s: waiting", wait.as_secs()));
+        tokio::time::sleep(wait).await;
+        let next = place.pass(Vec::new(), None).await?;
+        report.problems.extend(next.problems);
+    }
     for problem in &report.problems {
         output::say(&format!("note: {problem}"));
     }
@@ -39,6 +52,12 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     };
     tell(place.state(), args.format.format, &published, args.run.as_ref())?;
     Ok(if report.problems.is_empty() { Exit::Handled } else { Exit::Retry })
+}
+
+/// How long it is until then, if that is worth waiting for.
+fn soon(at: Timestamp) -> Option<Duration> {
+    let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+    (wait <= LONGEST_WAIT).then_some(wait)
 }
 
 async fn unpublished(place: &Place) -> anyhow::Result<Vec<RunId>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 
 use crate::cli::{Format, StatusArgs};
+use crate::commands::history;
 use crate::commands::local::{Local, store_error};
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::place::Place;
@@ -18,6 +19,9 @@ use crate::output;
 const WATCH: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
+    if let Some(count) = args.history {
+        return history::run(args, count).await;
+    }
     let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
     let mut shown = String::new();
     loop {

@@ -6,38 +6,59 @@ use serde::{Deserialize, Serialize};
 use crate::adapters::github::GitHub;
 use crate::adapters::github::app_token::Tokens;
 use crate::adapters::github::pulls::Pulls;
+use crate::adapters::github::run_log::{Appended, RunLog};
 use crate::adapters::plane::{PlaneClient, PlaneError, PlaneFault};
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, PUBLISH_TOLD, RunDirectory};
 use crate::adapters::store::drive::Undelivered;
 use crate::domain::github_answer::GitHubFault;
+use crate::domain::job::Job;
 use crate::domain::pass::PassReport;
 use crate::domain::plane_answer::PlaneRefusal;
 use crate::domain::publish::github::{Opened, Reviewed};
 use crate::domain::publish::notice::notice;
-use crate::domain::publish::{PublishPlan, TrackerUpdate};
+use crate::domain::publish::{self, Ending, PublishPlan, Subject, TrackerUpdate};
+use crate::domain::registry::{self, States};
 use crate::domain::request_budget::Importance;
+use crate::domain::run_log::RunRecord;
 use crate::error::UserError;
 
-/// Where pull requests go.
+/// Where pull requests and the run log go.
 pub(crate) enum Forge {
     /// To GitHub.
-    GitHub(Box<Pulls>),
+    GitHub(Box<OnGitHub>),
     /// They stay files, because that was asked for or the Git remotes are files themselves.
     Files,
     /// They belong on GitHub, and there is no way to sign in to it.
     Closed,
 }
 
+/// What is written there.
+pub(crate) struct OnGitHub {
+    pub(crate) pulls: Pulls,
+    /// `None`: nobody says which repository it is in.
+    pub(crate) log: Option<RunLog>,
+}
+
 impl Forge {
     /// Where those of these Git remotes go.
-    pub(crate) fn of_environment(git_base_url: &str, no_github: bool) -> anyhow::Result<Self> {
+    pub(crate) fn of_environment(
+        git_base_url: &str,
+        no_github: bool,
+        run_log: &registry::RunLog,
+    ) -> anyhow::Result<Self> {
         if no_github || git_base_url.starts_with("file://") {
             return Ok(Self::Files);
         }
-        match Tokens::of_environment()? {
-            Some(tokens) => Ok(Self::GitHub(Box::new(Pulls::new(GitHub::beside(git_base_url)?, tokens)))),
-            None => Ok(Self::Closed),
-        }
+        let github = GitHub::beside(git_base_url)?;
+        let Some(tokens) = Tokens::of_environment()? else { return Ok(Self::Closed) };
+        let own = || std::env::var("GITHUB_REPOSITORY").ok().and_then(|name| name.parse().ok());
+        let log = match (run_log.repository.clone().or_else(own), Tokens::of_environment()?) {
+            (Some(repository), Some(tokens)) => {
+                Some(RunLog { github: github.clone(), tokens, repository, public: run_log.public })
+            }
+            _ => None,
+        };
+        Ok(Self::GitHub(Box::new(OnGitHub { pulls: Pulls::new(github, tokens), log })))
     }
 
     /// Fails where there is no way to sign in.
@@ -79,36 +100,82 @@ impl Told {
     }
 }
 
-/// Tells what the plan says.
-pub(crate) async fn tell(
-    plan: &PublishPlan,
-    directory: &RunDirectory,
-    forge: &Forge,
-    plane: Option<&PlaneClient>,
-) -> Result<(), Undelivered> {
-    tell_all(plan, directory, forge, plane).await.map_err(|error| {
-        let github = error.downcast_ref::<GitHubFault>().is_some_and(GitHubFault::is_passing);
-        let plane = error.downcast_ref::<PlaneError>().is_some_and(|error| error.fault.is_passing());
-        if github || plane { Undelivered::Failed(error) } else { Undelivered::Refused(error) }
-    })
+/// Everything that is told about an ended run.
+pub(crate) struct Word {
+    pub(crate) plan: PublishPlan,
+    record: RunRecord,
 }
 
-async fn tell_all(
-    plan: &PublishPlan,
-    directory: &RunDirectory,
-    forge: &Forge,
-    plane: Option<&PlaneClient>,
-) -> anyhow::Result<()> {
-    directory.write(PUBLISH_PLAN, plan)?;
-    directory.write_bytes(PUBLISH_PAGE, plan.to_markdown().as_bytes())?;
-    let told = match forge {
-        Forge::GitHub(pulls) => tell_github(pulls, plan).await?,
-        Forge::Files | Forge::Closed => Told::default(),
-    };
-    directory.write(PUBLISH_TOLD, &told)?;
-    match (plane, &plan.tracker) {
-        (Some(plane), Some(tracker)) => Ok(tell_plane(plane, tracker, &told).await?),
-        _ => Ok(()),
+impl Word {
+    /// Of a run that ended like this.
+    pub(crate) fn new(job: &Job, subject: &Subject, ending: Ending<'_>, states: &States) -> Self {
+        Self { plan: publish::plan(subject, ending, states), record: RunRecord::new(job, subject, ending) }
+    }
+
+    /// Tells it.
+    pub(crate) async fn tell(
+        &self,
+        directory: &RunDirectory,
+        forge: &Forge,
+        plane: Option<&PlaneClient>,
+    ) -> Result<(), Undelivered> {
+        self.tell_all(directory, forge, plane).await.map_err(|error| {
+            let github = error.downcast_ref::<GitHubFault>().is_some_and(GitHubFault::is_passing);
+            let plane = error.downcast_ref::<PlaneError>().is_some_and(|error| error.fault.is_passing());
+            if github || plane { Undelivered::Failed(error) } else { Undelivered::Refused(error) }
+        })
+    }
+
+    async fn tell_all(
+        &self,
+        directory: &RunDirectory,
+        forge: &Forge,
+        plane: Option<&PlaneClient>,
+    ) -> anyhow::Result<()> {
+        directory.write(PUBLISH_PLAN, &self.plan)?;
+        directory.write_bytes(PUBLISH_PAGE, self.plan.to_markdown().as_bytes())?;
+        let told = match forge {
+            Forge::GitHub(github) => tell_github(&github.pulls, &self.plan).await?,
+            Forge::Files | Forge::Closed => Told::default(),
+        };
+        directory.write(PUBLISH_TOLD, &told)?;
+        let tracker = self.plan.tracker.as_ref().filter(|_| plane.is_some());
+        if let (Some(plane), Some(tracker)) = (plane, tracker) {
+            tell_plane(plane, tracker, &told).await?;
+        }
+        match forge {
+            Forge::GitHub(github) => self.log(github.log.as_ref(), tracker, &told).await,
+            Forge::Files | Forge::Closed => Ok(()),
+        }
+    }
+
+    /// Appends to the run log. What nobody but a person can mend there must not hold up the run.
+    async fn log(
+        &self,
+        log: Option<&RunLog>,
+        tracker: Option<&TrackerUpdate>,
+        told: &Told,
+    ) -> anyhow::Result<()> {
+        let Some(log) = log else { return Ok(()) };
+        let mut record = self.record.clone();
+        record.add_writes(tracker, told.pull_request.as_ref(), told.review.as_ref());
+        match log.append(&record).await {
+            Ok(Appended::There) => {}
+            Ok(Appended::Public) => log::warn!(
+                "{} is public, so run {} is not in its run log; name another in run_log.repository, or allow it \
+                 with run_log.public",
+                log.repository,
+                self.plan.run
+            ),
+            Err(fault) if fault.is_passing() => {
+                return Err(with_remedy(fault, format!("write the run log of {}", log.repository)));
+            }
+            Err(fault) => {
+                log::warn!("run {} is not in the run log of {}: {fault}", self.plan.run, log.repository);
+                log::warn!("what to do: {}", fault.remedy());
+            }
+        }
+        Ok(())
     }
 }
 

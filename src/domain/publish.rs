@@ -399,4 +399,4 @@ fn state_move(ending: Ending<'_>, states: &States) -> StateMove {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -48,6 +48,8 @@ pub struct World {
     pub is_own: bool,
     /// Answers to `GET` by path below the API, such as `/repos/astra/api`, before anything else.
     pub there: BTreeMap<String, Value>,
+    /// The run log's branch, if it was made: path, content (Base64) and message of each commit.
+    pub log: Option<Vec<(String, String, Value)>>,
     /// The permissions that the App's installation has.
     pub granted: Value,
 }
@@ -74,6 +76,7 @@ impl GitHubFake {
             requests: Vec::new(),
             faults: Vec::new(),
             wrong: Vec::new(),
+            log: None,
             has_drafts: true,
             is_own: false,
             there: BTreeMap::new(),
@@ -148,7 +151,8 @@ impl World {
             let url = reqwest::Url::parse(&format!("http://x/?{query}")).unwrap();
             url.query_pairs().into_owned().collect()
         };
-        if let Some(operation) = looked_up(&segments) {
+        let is_of_log = matches!(segments[..], [_, _, _, "contents", "runs", ..]);
+        if let Some(operation) = looked_up(&segments).filter(|_| !is_of_log) {
             self.wrong.extend(faults(&format!("{method} {operation}"), &query, body));
             if method == "POST" {
                 return self.mint(body);
@@ -165,6 +169,11 @@ impl World {
             ["pulls"] => "/repos/{owner}/{repo}/pulls",
             ["pulls", _, "reviews"] => "/repos/{owner}/{repo}/pulls/{pull_number}/reviews",
             ["issues", _, "labels"] => "/repos/{owner}/{repo}/issues/{issue_number}/labels",
+            ["contents", ..] => "/repos/{owner}/{repo}/contents/{path}",
+            ["git", "trees"] => "/repos/{owner}/{repo}/git/trees",
+            ["git", "commits"] => "/repos/{owner}/{repo}/git/commits",
+            ["git", "refs"] => "/repos/{owner}/{repo}/git/refs",
+            ["commits"] => "/repos/{owner}/{repo}/commits",
             _ => "unknown",
         };
         self.wrong.extend(faults(&format!("{method} {operation}"), &query, body));
@@ -192,7 +201,40 @@ impl World {
                 }
                 (200, json!([]))
             }
+            (_, ["contents" | "git" | "commits", ..]) => self.of_log(method, rest, body),
             _ => (404, json!({"message": "Not Found"})),
+        }
+    }
+
+    /// The branch `astra-log`.
+    fn of_log(&mut self, method: &str, rest: &[&str], body: &Value) -> (u16, Value) {
+        let not_found = (404, json!({"message": "Not Found"}));
+        match (method, rest, &mut self.log) {
+            ("POST", ["git", "trees" | "commits"], _) => (201, json!({"sha": "5ba1"})),
+            ("POST", ["git", "refs"], log @ None) if body["ref"] == "refs/heads/astra-log" => {
+                *log = Some(Vec::new());
+                (201, json!({}))
+            }
+            ("POST", ["git", "refs"], Some(_)) => (422, json!({"message": "Reference already exists"})),
+            (_, _, None) => not_found,
+            ("PUT", ["contents", path @ ..], Some(log)) => {
+                assert_eq!(body["branch"], "astra-log");
+                let path = path.join("/");
+                if log.iter().any(|(known, ..)| *known == path) {
+                    return (422, json!({"message": "Invalid request.\n\n\"sha\" wasn't supplied."}));
+                }
+                log.push((path, body["content"].as_str().unwrap().to_owned(), body["message"].clone()));
+                (201, json!({}))
+            }
+            ("GET", ["contents", path @ ..], Some(log)) => {
+                let found = log.iter().find(|(known, ..)| *known == path.join("/"));
+                found.map_or(not_found, |(_, content, _)| (200, json!({"content": content})))
+            }
+            ("GET", ["commits"], Some(log)) => {
+                let commits = log.iter().rev().map(|(_, _, message)| json!({"commit": {"message": message}}));
+                (200, json!(commits.collect::<Vec<_>>()))
+            }
+            _ => not_found,
         }
     }
 

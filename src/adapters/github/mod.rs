@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use backon::{ExponentialBuilder, Retryable};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ pub mod app_token;
 pub mod dispatches;
 pub mod inspection;
 pub mod pulls;
+pub mod run_log;
 
 /// Where GitHub's Git remotes are.
 pub const GITHUB: &str = "https://github.com";
@@ -28,6 +30,11 @@ const GITHUB_API: &str = "https://api.github.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request may take, from connecting to the last byte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The first pause before something is tried again; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A rate limit that lasts longer is left to a later publication: a claim is good for five minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A way to GitHub's REST API.
 #[derive(Clone)]
@@ -135,4 +142,26 @@ fn unreachable(error: octocrab::Error) -> GitHubFault {
         cause = inner;
     }
     GitHubFault::Unreachable(cause.to_string())
+}
+
+/// Tries again what was refused for the moment. A request that had no answer is not: GitHub may still
+/// be at work on it, and nobody could see it.
+pub(super) async fn patiently<T, F>(tries: usize, request: impl FnMut() -> F) -> Result<T, GitHubFault>
+where
+    F: Future<Output = Result<T, GitHubFault>>,
+{
+    let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_times(tries - 1);
+    request
+        .retry(pauses.with_jitter())
+        .sleep(tokio::time::sleep)
+        .when(|fault| match fault {
+            GitHubFault::RateLimited(wait) => *wait <= LONGEST_PAUSE,
+            fault => matches!(fault, GitHubFault::Unavailable(_)),
+        })
+        .adjust(|fault, pause| match fault {
+            GitHubFault::RateLimited(wait) => pause.map(|pause| pause.max(*wait)),
+            _ => pause,
+        })
+        .notify(|fault, pause| log::info!("{fault}; tried again in {} ms", pause.as_millis()))
+        .await
 }

@@ -1,15 +1,12 @@
 //! Pull requests and reviews: each opened or written once, however often it is asked for.
 
-use std::time::Duration;
-
-use backon::{ExponentialBuilder, Retryable};
 use http::Method;
 use reqwest::Url;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::app_token::{Permissions, Tokens};
-use super::{GitHub, GitHubAnswer};
+use super::{GitHub, GitHubAnswer, patiently};
 use crate::domain::github_answer::GitHubFault;
 use crate::domain::name::{Repository, RunId};
 use crate::domain::publish::github::{
@@ -18,11 +15,8 @@ use crate::domain::publish::github::{
 };
 use crate::domain::publish::{PullRequestDraft, ReviewDraft};
 
-/// The first pause before something is tried again; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How often something is tried.
 const MOST_TRIES: usize = 4;
-/// A rate limit that lasts longer is left to a later publication: a claim is good for five minutes.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Reviews in one answer, and how many answers are read.
 const REVIEWS_PER_PAGE: usize = 100;
 const MOST_PAGES: usize = 10;
@@ -49,7 +43,7 @@ impl Pulls {
     /// Opens the pull request, unless one with this head exists, whatever became of it. It begins with
     /// a look, so what may have taken effect can be tried again.
     pub async fn open(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {
-        patiently(|| self.open_once(draft)).await
+        patiently(MOST_TRIES, || self.open_once(draft)).await
     }
 
     async fn open_once(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {
@@ -123,7 +117,7 @@ impl Pulls {
 
     /// Writes the run's review, unless it is there.
     pub async fn review(&self, run: &RunId, draft: &ReviewDraft) -> Result<Reviewed, GitHubFault> {
-        patiently(|| self.review_once(run, draft)).await
+        patiently(MOST_TRIES, || self.review_once(run, draft)).await
     }
 
     async fn review_once(&self, run: &RunId, draft: &ReviewDraft) -> Result<Reviewed, GitHubFault> {
@@ -187,26 +181,4 @@ impl Pulls {
         }
         answer
     }
-}
-
-/// Tries again what was refused for the moment. A request that had no answer is not: GitHub may still
-/// be at work on it, and nobody could see it.
-async fn patiently<T, F>(request: impl FnMut() -> F) -> Result<T, GitHubFault>
-where
-    F: Future<Output = Result<T, GitHubFault>>,
-{
-    let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_times(MOST_TRIES - 1);
-    request
-        .retry(pauses.with_jitter())
-        .sleep(tokio::time::sleep)
-        .when(|fault| match fault {
-            GitHubFault::RateLimited(wait) => *wait <= LONGEST_PAUSE,
-            fault => matches!(fault, GitHubFault::Unavailable(_)),
-        })
-        .adjust(|fault, pause| match fault {
-            GitHubFault::RateLimited(wait) => pause.map(|pause| pause.max(*wait)),
-            _ => pause,
-        })
-        .notify(|fault, pause| log::info!("{fault}; tried again in {} ms", pause.as_millis()))
-        .await
 }

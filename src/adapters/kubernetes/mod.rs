@@ -11,6 +11,7 @@ pub mod probes;
 pub mod results;
 pub mod runs;
 pub mod store;
+pub mod watch;
 
 pub use connection::Cluster;
 pub use store::KubernetesStore;

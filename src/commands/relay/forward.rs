@@ -32,7 +32,7 @@ const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The forwarding side.
 pub(super) struct Forwarder {
-    dispatches: Dispatches,
+    dispatches: Arc<Dispatches>,
     spool: Spool,
     arrived: Arc<Notify>,
     metrics: Arc<Metrics>,
@@ -60,7 +60,7 @@ enum Failure {
 
 impl Forwarder {
     pub(super) fn new(
-        dispatches: Dispatches,
+        dispatches: Arc<Dispatches>,
         spool: Spool,
         arrived: Arc<Notify>,
         metrics: Arc<Metrics>,

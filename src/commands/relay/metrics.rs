@@ -14,20 +14,27 @@ pub(super) struct Metrics {
     registry: Registry,
     deliveries: ByOutcome,
     dispatches: ByOutcome,
+    results: ByOutcome,
     waiting: Gauge<i64, AtomicI64>,
     oldest: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let (deliveries, dispatches) = (ByOutcome::default(), ByOutcome::default());
+        let (deliveries, dispatches, results) = Default::default();
         let (waiting, oldest) = (Gauge::default(), Gauge::default());
         let mut registry = Registry::with_prefix("astra_relay");
-        registry.register("deliveries", "Webhooks by what became of them", deliveries.clone());
-        registry.register("dispatches", "Attempts to start the workflow, by outcome", dispatches.clone());
+        registry.register("deliveries", "Webhooks by what became of them", ByOutcome::clone(&deliveries));
+        registry.register(
+            "dispatches",
+            "Attempts to start the workflow, by outcome",
+            ByOutcome::clone(&dispatches),
+        );
+        let about = "Attempts to tell the workflow of an ended run, by outcome";
+        registry.register("results", about, ByOutcome::clone(&results));
         registry.register("waiting_events", "Events that are not yet forwarded", waiting.clone());
         registry.register("oldest_waiting_seconds", "Age of the oldest of them", oldest.clone());
-        Self { registry, deliveries, dispatches, waiting, oldest }
+        Self { registry, deliveries, dispatches, results, waiting, oldest }
     }
 
     pub(super) fn delivery(&self, outcome: &'static str) {
@@ -36,6 +43,10 @@ impl Metrics {
 
     pub(super) fn dispatch(&self, outcome: &'static str) {
         self.dispatches.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    pub(super) fn result(&self, outcome: &'static str) {
+        self.results.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     pub(super) fn backlog(&self, waiting: i64, oldest_seconds: i64) {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::adapters::github::GitHub;
 use crate::adapters::github::app_token::Tokens;
 use crate::adapters::github::dispatches::Dispatches;
+use crate::adapters::kubernetes::Cluster;
 use crate::adapters::local::StateDirectory;
 use crate::adapters::registry_files;
 use crate::adapters::relay_spool::Spool;
@@ -25,6 +26,7 @@ use crate::output;
 
 mod door;
 mod forward;
+mod jobs;
 mod metrics;
 mod receive;
 
@@ -36,7 +38,7 @@ const LAST_SECONDS: Duration = Duration::from_secs(20);
 pub(super) async fn run(args: &RelayArgs) -> anyhow::Result<Exit> {
     let secrets = secrets()?;
     let registry = registry_files::load(&args.registry.registry)?;
-    let dispatches = Dispatches {
+    let dispatches = Arc::new(Dispatches {
         tokens: Tokens::of_environment()?.ok_or_else(|| {
             UserError::usage(
                 "there is no way to sign in to GitHub",
@@ -45,6 +47,10 @@ pub(super) async fn run(args: &RelayArgs) -> anyhow::Result<Exit> {
         })?,
         github: GitHub::of_environment()?,
         repository: repository(args)?,
+    });
+    let cluster = match args.watch_jobs {
+        true => Some(Cluster::connect(registry.kubernetes.context.as_deref()).await?),
+        false => None,
     };
     let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
     let state = StateDirectory::open(args.state.state_dir.as_deref(), &registry.plane.workspace, variable)?;
@@ -59,11 +65,18 @@ pub(super) async fn run(args: &RelayArgs) -> anyhow::Result<Exit> {
     stop_on_signal(stop)?;
     let relay = receive::Relay::new(secrets, filter(&registry, args), spool.clone(), Arc::clone(&metrics));
     output::result(&format!("listening on http://{address}/plane"))?;
+    let watching = cluster.map(|cluster| {
+        let (dispatches, metrics) = (Arc::clone(&dispatches), Arc::clone(&metrics));
+        tokio::spawn(jobs::watch_jobs(cluster, registry, dispatches, metrics, stopping.clone()))
+    });
     let forwarder = forward::Forwarder::new(dispatches, spool, relay.arrived(), metrics);
     let forwarding = tokio::spawn(forwarder.run(stopping.clone()));
     receive::serve(listener, relay, stopping, LAST_SECONDS).await?;
     // What is not forwarded by then is on the disk.
     let _ = tokio::time::timeout(LAST_SECONDS, forwarding).await;
+    if let Some(watching) = watching {
+        let _ = tokio::time::timeout(LAST_SECONDS, watching).await;
+    }
     Ok(Exit::Handled)
 }
 

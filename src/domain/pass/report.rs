@@ -42,6 +42,8 @@ pub struct PassReport<'w> {
     pub problems: Vec<String>,
     /// Runs that were published: filled in by who publishes.
     pub published: Vec<RunId>,
+    /// When the first of those may be published that may not yet: filled in by who publishes.
+    pub publishable_at: Option<Timestamp>,
     /// Ended runs that could not be published, and why: filled in by who publishes.
     pub unpublished: BTreeMap<RunId, String>,
     /// The ledger as this pass left it in its main swap.

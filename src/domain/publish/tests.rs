@@ -4,7 +4,7 @@ use crate::domain::result::{
     Durations, FailureClass, Finding, LineComment, RESULT_VERSION, RunOutcome, Tokens,
 };
 
-fn subject() -> Subject {
+pub(crate) fn subject() -> Subject {
     Subject {
         run: "ast-1-x7k2p".parse().unwrap(),
         attempt: 1,
