@@ -270,3 +270,22 @@ async fn what_a_person_stops_or_deletes_frees_its_slot_and_opens_no_pull_request
     assert_ne!(begun(&again), runs[2]);
     world.cluster.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn a_quota_without_room_is_said_and_the_run_can_be_cancelled() {
+    let world = ClusterSite::new(&[Worker::new("coder", "true")], |settings| settings).await;
+    let path = format!("/api/v1/namespaces/{}/resourcequotas", world.namespace("coder"));
+    let quotas = world.cluster.get(&path).await.body;
+    let name = quotas["items"][0]["metadata"]["name"].as_str().unwrap();
+    patch(&world, &format!("{path}/{name}"), json!({"spec": {"hard": {"pods": "0"}}})).await;
+    let run = begun(&world.ask("coder", 1));
+    let seen = world.until(&run, "says why it waits", |row| row["class"] == "infrastructure").await;
+    assert_eq!(seen["state"], "starting", "{seen:#}");
+    assert!(seen["reason"].as_str().unwrap().contains("quota has no room for its pod"), "{seen:#}");
+    assert!(seen["next"].as_str().unwrap().contains("agents provision"), "{seen:#}");
+    assert!(text(&world.run(&["cancel", &run]).stdout).contains("cancelled"));
+    world.published(&run).await;
+    assert_eq!(world.busy("coder"), 0);
+    world.cluster.remove().await;
+}
