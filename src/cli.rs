@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::Resettable;
+use clap::builder::{NonEmptyStringValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::domain::name::{RunId, TaskKey};
@@ -98,6 +98,13 @@ pub enum Command {
     /// a line. ASTRA_APP_ID and ASTRA_APP_PRIVATE_KEY sign in as a GitHub App, else GITHUB_TOKEN does.
     /// /healthz says that it runs, /readyz that it can store, /metrics is for Prometheus.
     Relay(RelayArgs),
+    /// Sign in to a cluster as this GitHub workflow: a credential plugin of a kubeconfig
+    ///
+    /// Called by the program and by kubectl, where `users[].user.exec` of the kubeconfig says so. Prints an
+    /// ExecCredential (client.authentication.k8s.io/v1) with the job's own identity token and the time when
+    /// that expires; then it is called again. No key is kept anywhere. The job needs
+    /// `permissions: {id-token: write}`, and the API server must trust the token: see docs/keyless.md.
+    KubeCredential(KubeCredentialArgs),
     /// The phases of a run (called by the executors, not by people)
     #[command(subcommand)]
     Run(RunCommand),
@@ -365,6 +372,16 @@ pub struct DemoArgs {
     /// Who does the work
     #[arg(long, env = "ASTRA_RUNTIME", value_name = "KIND", default_value = "script")]
     pub runtime: DemoRuntime,
+}
+
+/// Options of `kube-credential`.
+#[derive(Debug, Clone, Args)]
+pub struct KubeCredentialArgs {
+    /// Whom the token is for: what the API server's configuration lists under `audiences`. With several
+    /// clusters, one for each: a token for one then opens no other
+    #[arg(long, env = "ASTRA_AUDIENCE", value_name = "NAME", default_value = "astra-dispatch",
+        value_parser = NonEmptyStringValueParser::new())]
+    pub audience: String,
 }
 
 /// Options of `completions`.

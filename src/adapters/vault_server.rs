@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use reqwest::{RequestBuilder, Url};
+use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::tls;
+use super::token_http::{CallFault, address, client, send};
+use super::workflow_identity::{IdentityFault, WorkflowIdentity};
 use crate::domain::registry::Agent;
 use crate::domain::vault::GIT_TOKEN;
 use crate::domain::vault_answer::{self, VaultRefusal};
@@ -19,10 +19,6 @@ use crate::error::UserError;
 pub const ADDRESS_VARIABLE: &str = "VAULT_ADDR";
 /// The variable with the path of a PEM file of more certificate authorities.
 pub const CA_VARIABLE: &str = "VAULT_CACERT";
-/// How long one request may take, from connecting to the last byte.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A secret of 64 values of 64 KiB, and more than Vault takes by itself.
-const LONGEST_ANSWER: usize = 4 << 20;
 
 /// A server, and the way to log in to it.
 pub struct VaultServer {
@@ -36,7 +32,7 @@ enum Login {
     /// Somebody's token; it is not ours to revoke.
     Token(SecretString),
     /// The workflow's own identity, for a token of a few minutes.
-    Workflow { url: Url, token: SecretString },
+    Workflow(WorkflowIdentity),
 }
 
 /// Why an agent's credentials could not be read; never holds one.
@@ -57,23 +53,12 @@ pub enum VaultServerFault {
     /// It answered, and refused.
     #[error(transparent)]
     Refused(#[from] VaultRefusal),
-    /// No answer: name, connection, TLS.
-    #[error("{what} cannot be reached: {cause}")]
-    Unreachable {
-        /// The server, or where the workflow's token comes from.
-        what: &'static str,
-        /// The last of the causes, without the address.
-        cause: String,
-    },
-    /// No whole answer in time.
-    #[error("{what} did not answer within {} s", REQUEST_TIMEOUT.as_secs())]
-    TimedOut {
-        /// The server, or where the workflow's token comes from.
-        what: &'static str,
-    },
-    /// The workflow gave no token.
-    #[error("the workflow got no identity token (status {0})")]
-    NoIdentity(u16),
+    /// It did not answer.
+    #[error(transparent)]
+    Call(#[from] CallFault),
+    /// The workflow got no token to log in with.
+    #[error(transparent)]
+    Identity(#[from] IdentityFault),
 }
 
 impl VaultServerError {
@@ -82,55 +67,38 @@ impl VaultServerError {
         let cause = self.to_string();
         let (is_passing, remedy) = match &self.fault {
             VaultServerFault::Refused(refusal) => (refusal.is_passing(), refusal.remedy()),
-            VaultServerFault::Unreachable { .. } => {
-                (true, "check VAULT_ADDR, VAULT_CACERT and the network; nothing was lost")
+            VaultServerFault::Call(fault @ CallFault::TimedOut { .. }) => {
+                (fault.is_passing(), "try again later; nothing was lost")
             }
-            VaultServerFault::TimedOut { .. } => (true, "try again later; nothing was lost"),
-            VaultServerFault::NoIdentity(_) => (false, "give the job `permissions: {id-token: write}`"),
+            VaultServerFault::Call(fault) => {
+                (fault.is_passing(), "check VAULT_ADDR, VAULT_CACERT and the network; nothing was lost")
+            }
+            VaultServerFault::Identity(fault) => (fault.is_passing(), fault.remedy()),
         };
         if is_passing { UserError::retry(cause, remedy) } else { UserError::failed(cause, remedy) }
     }
 }
 
 const SERVER: &str = "the vault server";
-const ISSUER: &str = "the issuer of the workflow's identity";
 
 impl VaultServer {
     /// The server of `VAULT_ADDR`; `None` where that is not set.
     pub fn from_environment() -> anyhow::Result<Option<Self>> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let Some(address) = variable(ADDRESS_VARIABLE) else { return Ok(None) };
-        base(&address).map_err(|error| error.at(ADDRESS_VARIABLE))?;
-        let address = address.trim_end_matches('/').to_owned();
-        let login = match (
-            variable("VAULT_TOKEN"),
-            variable("ACTIONS_ID_TOKEN_REQUEST_URL"),
-            variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
-        ) {
-            (Some(token), _, _) => Login::Token(token.into()),
-            (None, Some(url), Some(token)) => {
-                let url = base(&url).map_err(|error| error.at("ACTIONS_ID_TOKEN_REQUEST_URL"))?;
-                Login::Workflow { url, token: token.into() }
-            }
-            _ => {
-                return Err(UserError::usage(
+        let Some(given) = variable(ADDRESS_VARIABLE) else { return Ok(None) };
+        address(&given).map_err(|error| error.at(ADDRESS_VARIABLE))?;
+        let login = match variable("VAULT_TOKEN") {
+            Some(token) => Login::Token(token.into()),
+            None => Login::Workflow(WorkflowIdentity::from_environment()?.ok_or_else(|| {
+                UserError::usage(
                     "there is nothing to log in to the vault server with",
                     "give the job `permissions: {id-token: write}`, or set VAULT_TOKEN",
                 )
                 .at(ADDRESS_VARIABLE)
-                .into());
-            }
+            })?),
         };
-        let ca_file = variable(CA_VARIABLE);
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(ca_file.as_deref().map(Path::new))?)
-            .timeout(REQUEST_TIMEOUT)
-            .connect_timeout(Duration::from_secs(5))
-            // A token is for this server and no other.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("astra-dispatch/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Some(Self { http, address, login }))
+        let http = client(variable(CA_VARIABLE).as_deref().map(Path::new))?;
+        Ok(Some(Self { http, address: given.trim_end_matches('/').to_owned(), login }))
     }
 
     /// The keys that the agent's file lists, and its token for Git, as far as they are there.
@@ -155,7 +123,7 @@ impl VaultServer {
     ) -> Result<BTreeMap<String, SecretString>, VaultServerFault> {
         let (token, is_ours) = match &self.login {
             Login::Token(token) => (token.clone(), false),
-            Login::Workflow { url, token } => (self.log_in(agent, url, token).await?, true),
+            Login::Workflow(identity) => (self.log_in(agent, identity).await?, true),
         };
         let (mount, rest) = path.split_once('/').unwrap_or((path, ""));
         let url = self.url(&format!("{mount}/data/{rest}"));
@@ -174,17 +142,10 @@ impl VaultServer {
     async fn log_in(
         &self,
         agent: &str,
-        url: &Url,
-        token: &SecretString,
+        identity: &WorkflowIdentity,
     ) -> Result<SecretString, VaultServerFault> {
-        let mut url = url.clone();
-        url.query_pairs_mut().append_pair("audience", &self.address);
-        let request = self.http.get(url).bearer_auth(token.expose_secret());
-        let (status, body) = send(ISSUER, request).await?;
-        let Some(jwt) = body["value"].as_str().filter(|_| status == 200) else {
-            return Err(VaultServerFault::NoIdentity(status));
-        };
-        let login = json!({"role": format!("astra-{agent}"), "jwt": jwt});
+        let jwt = identity.token_by(&self.http, &self.address).await?;
+        let login = json!({"role": format!("astra-{agent}"), "jwt": jwt.expose_secret()});
         let (status, body) = send(SERVER, self.http.post(self.url("auth/jwt/login")).json(&login)).await?;
         Ok(vault_answer::login(status, &body)?)
     }
@@ -194,63 +155,6 @@ impl VaultServer {
     }
 }
 
-/// An address that a token may be sent to: https, or this machine.
-fn base(text: &str) -> Result<Url, UserError> {
-    let wrong = |cause: &str| UserError::usage(cause, "give an address like https://vault.example.com:8200");
-    let url = Url::parse(text).map_err(|_| wrong("this is no address"))?;
-    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_here => Ok(url),
-        _ => Err(wrong("tokens are sent by https only")),
-    }
-}
-
 fn authorised(request: RequestBuilder, token: &SecretString) -> RequestBuilder {
     request.header("X-Vault-Token", token.expose_secret())
-}
-
-/// Status and JSON of an answer; `null` where it has none.
-async fn send(what: &'static str, request: RequestBuilder) -> Result<(u16, Value), VaultServerFault> {
-    let fault = |error: reqwest::Error| {
-        if error.is_timeout() {
-            return VaultServerFault::TimedOut { what };
-        }
-        // reqwest's own message names the address; the cause is in the chain.
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(next) = cause.source() {
-            cause = next;
-        }
-        VaultServerFault::Unreachable { what, cause: cause.to_string() }
-    };
-    let mut response = request.send().await.map_err(fault)?;
-    let status = response.status().as_u16();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(fault)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LONGEST_ANSWER {
-            return Err(VaultRefusal::Unexpected(status).into());
-        }
-    }
-    Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_sent_by_https_only() {
-        for (address, expected) in [
-            ("https://vault.example.com:8200", true),
-            ("http://127.0.0.1:8200", true),
-            ("http://localhost:8200", true),
-            ("http://vault.example.com", false),
-            ("http://127.0.0.1.example.com", false),
-            ("vault.example.com", false),
-            ("", false),
-        ] {
-            assert_eq!(base(address).is_ok(), expected, "{address}");
-        }
-    }
 }

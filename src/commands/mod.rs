@@ -8,6 +8,7 @@ mod demo;
 mod dispatch;
 mod explain;
 mod history;
+mod kube_credential;
 mod local;
 mod logs;
 mod meant;
@@ -37,6 +38,7 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Dispatch(args) => dispatch::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Cancel(args) => cancel::run(&args).await,
+        Command::KubeCredential(args) => kube_credential::run(&args).await,
         Command::Logs(args) => logs::run(&args).await,
         Command::Publish(args) => publish::run(&args).await,
         Command::Relay(args) => relay::run(&args).await,

@@ -15,6 +15,7 @@ pub mod github_answer;
 pub mod github_doctor;
 pub mod html_text;
 pub mod job;
+pub mod kube_credential;
 pub mod kubernetes;
 pub mod ledger;
 pub mod mask;

@@ -53,7 +53,7 @@ impl GitServer {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(backend).with_state(home.path().join("git"));
-        let tls = Tls { listener, acceptor: TlsAcceptor::from(Arc::new(tls(home.path()))) };
+        let tls = Tls::new(listener, home.path());
         tokio::spawn(async move { axum::serve(tls, router).await.unwrap() });
         Self { home, address }
     }
@@ -102,7 +102,8 @@ pub fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn certificates(directory: &Path, address: IpAddr) {
+/// Makes an authority, `ca.crt`, and for this address `git.crt` and `git.key`.
+pub fn certificates(directory: &Path, address: IpAddr) {
     let openssl = |arguments: &[&str]| {
         let output =
             std::process::Command::new("openssl").args(arguments).current_dir(directory).output().unwrap();
@@ -136,9 +137,16 @@ fn tls(directory: &Path) -> ServerConfig {
     ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap()
 }
 
-struct Tls {
+/// A listener with the certificate of a directory.
+pub struct Tls {
     listener: TcpListener,
     acceptor: TlsAcceptor,
+}
+
+impl Tls {
+    pub fn new(listener: TcpListener, directory: &Path) -> Self {
+        Self { listener, acceptor: TlsAcceptor::from(Arc::new(tls(directory))) }
+    }
 }
 
 impl axum::serve::Listener for Tls {

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::Config;
+use kube::client::AuthError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use crate::error::UserError;
+use crate::error::{Exit, UserError};
 
 /// How long it may take to reach the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,10 +77,24 @@ impl Cluster {
         config.default_retry = false;
         let port = config.cluster_url.port_u16().unwrap_or(443);
         let server = format!("{}:{port}", config.cluster_url.host().unwrap_or_default());
-        let client = kube::Client::try_from(config)
-            .map_err(|error| unusable(&error, &format!("context {context:?} of the kubeconfig")))?;
+        let client = kube::Client::try_from(config).map_err(|error| {
+            let place = format!("context {context:?} of the kubeconfig");
+            plugin_failed(&error).map_or_else(|| unusable(&error, &place), |failed| failed.at(&place))
+        })?;
         Ok(Self { client, context: context.to_owned(), server })
     }
+}
+
+/// A credential plugin that ended without a credential. One of our own says by its exit code whether
+/// trying again may help.
+fn plugin_failed(error: &kube::Error) -> Option<UserError> {
+    let kube::Error::Auth(AuthError::AuthExecRun { out, .. }) = error else { return None };
+    let said = String::from_utf8_lossy(&out.stderr);
+    let said = said.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
+    let cause = format!("its credential plugin gave no credential ({}){said}", out.status);
+    let make =
+        if out.status.code() == Some(Exit::Retry as i32) { UserError::retry } else { UserError::usage };
+    Some(make(cause, "see what the plugin says, or run its command by hand".to_owned()))
 }
 
 fn unusable(error: &dyn std::error::Error, place: &str) -> UserError {
@@ -117,6 +132,26 @@ current-context: one
         let kubeconfig = Kubeconfig::from_yaml(KUBECONFIG).unwrap();
         let cluster = Cluster::from_kubeconfig(kubeconfig, None).await.unwrap();
         assert_eq!((cluster.context.as_str(), cluster.server.as_str()), ("one", "127.0.0.1:1"));
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_fails_is_told_with_its_words() {
+        for (code, mode, expected) in [
+            (75, "Never", (Exit::Retry, "(exit status: 75): error: no answer")),
+            (2, "Never", (Exit::Usage, "(exit status: 2): error: no answer")),
+            // It says it to the person itself.
+            (2, "IfAvailable", (Exit::Usage, "(exit status: 2)")),
+        ] {
+            let plugin = format!(
+                "{{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: {mode}, \
+                 args: [-c, 'echo \"error: no answer\" >&2; exit {code}']}}"
+            );
+            let text = KUBECONFIG.replace("{token: t}", &format!("{{exec: {plugin}}}"));
+            let error =
+                Cluster::from_kubeconfig(Kubeconfig::from_yaml(&text).unwrap(), None).await.unwrap_err();
+            assert_eq!(error.exit, expected.0);
+            assert!(error.cause.ends_with(expected.1), "{}", error.cause);
+        }
     }
 
     #[tokio::test]
