@@ -42,7 +42,7 @@ pub fn is_fancy() -> bool {
 pub fn error(error: &anyhow::Error) -> Exit {
     let (text, exit) = describe(error);
     say(&escape::inert(&text));
-    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+    if workflow::is_here() {
         say(&format!("::error::{}", escape::workflow_data(&text)));
     }
     exit

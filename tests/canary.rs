@@ -250,6 +250,37 @@ fn a_secret_of_the_vault_is_not_delivered_in_any_encoding() {
     }
 }
 
+/// The runner is told of each value and each line once, first of all; whatever else comes out holds none.
+#[test]
+fn in_a_workflow_the_runner_is_told_what_to_hide() {
+    let vaulted = Vaulted::new("echo more >> README.md");
+    let event = vaulted.site.event(7, 1, &json!({}));
+    let dispatch = ["dispatch", "--executor", "local", "--event", &event];
+    let manifests = ["dispatch", "--dry-run", "client", "--event", &event];
+    for arguments in [dispatch.as_slice(), &manifests, &["agents", "check"]] {
+        let mut command = vaulted.site.command(arguments);
+        command.env("ASTRA_VAULT_IDENTITY", &vaulted.identity).env("GITHUB_ACTIONS", "true");
+        if arguments.contains(&"client") {
+            command.env("ASTRA_GIT_BASE_URL", "https://git.example.com");
+        }
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        let is_mask = |line: &&str| line.starts_with("::add-mask::");
+        let masks: Vec<&str> = said.lines().take_while(is_mask).collect();
+        let escaped = |value: &str| format!("::add-mask::{}", value.replace('%', "%25").replace('\n', "%0A"));
+        let lines = DEPLOY_KEY.lines();
+        let mut expected: Vec<String> =
+            [MODEL_KEY, DEPLOY_KEY, GIT_TOKEN].into_iter().chain(lines).map(escaped).collect();
+        expected.sort();
+        assert_eq!(masks, expected, "{arguments:?}");
+        let rest: Vec<&str> = said.lines().skip_while(is_mask).collect();
+        search(&format!("{arguments:?} stderr"), rest.join("\n").as_bytes());
+        search(&format!("{arguments:?} stdout"), &output.stdout);
+    }
+    // Not in the run's log, which its supervisor writes.
+    assert!(search_files(&vaulted.site.path("state")) > 5);
+}
+
 #[test]
 fn a_vault_that_does_not_open_is_the_end_of_the_run() {
     let vaulted = Vaulted::new("echo more >> README.md");

@@ -44,6 +44,7 @@ async fn ask(url: &str, token: &str, arguments: &[&str]) -> Output {
     let site = Site::new("true", 1);
     let mut command = site.command(&[&["kube-credential"], arguments].concat());
     command
+        .env("GITHUB_ACTIONS", "true")
         .env("ACTIONS_ID_TOKEN_REQUEST_URL", url)
         .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", token)
         .env("GITHUB_OUTPUT", site.path("outputs"));
@@ -61,12 +62,12 @@ async fn it_prints_the_jobs_token_for_the_audience() {
     ] {
         let output = ask(&url, "request-token", arguments).await;
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        assert_eq!(text(&output.stderr), "");
         let credential: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(credential["apiVersion"], "client.authentication.k8s.io/v1");
         assert_eq!(credential["kind"], "ExecCredential");
         assert_eq!(credential["status"]["expirationTimestamp"], "2026-09-21T14:13:20Z");
         let token = credential["status"]["token"].as_str().unwrap();
+        assert_eq!(text(&output.stderr), format!("::add-mask::{token}\n"), "the runner hides it");
         let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
         let claims: Value = serde_json::from_slice(&claims).unwrap();
         assert_eq!((&claims["aud"], &claims["version"]), (&json!(audience), &json!("2.0")));

@@ -9,8 +9,9 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::adapters::vault_file::{self, IDENTITY_VARIABLE, Identities, VAULT};
 use crate::adapters::vault_server::{ADDRESS_VARIABLE, VaultServer};
 use crate::domain::name::AgentName;
-use crate::domain::registry::Agent;
-use crate::domain::vault::Vault;
+use crate::domain::registry::{Agent, Registry};
+use crate::domain::vault::{GIT_TOKEN, Vault};
+use crate::output::workflow;
 
 /// The vault as far as this caller can look into it.
 #[derive(Debug)]
@@ -32,13 +33,24 @@ impl Held {
             Some(server) => {
                 Ok(Self::OfServer(server.credentials_of(agent).await.map_err(|error| error.for_people())?))
             }
-            None => Self::open(registry),
+            None => Self::unhidden(registry),
         }
     }
 
     /// Opens the vault if there is one and an identity is at hand. An identity that does not open it is
-    /// an error: falling back to another source would hide that.
+    /// an error: falling back to another source would hide that. In a workflow, the runner is told first
+    /// of every value in it.
     pub(crate) fn open(registry: &Path) -> anyhow::Result<Self> {
+        let held = Self::unhidden(registry)?;
+        if let Self::Open(vault) = &held {
+            workflow::hide(vault.entries().map(|(_, _, one)| one.value.expose_secret()));
+        }
+        Ok(held)
+    }
+
+    /// As `open`, for a supervisor: it writes to a run's log and not to the runner, and a log keeps what
+    /// a runner would swallow.
+    fn unhidden(registry: &Path) -> anyhow::Result<Self> {
         let is_elsewhere = std::env::var_os(ADDRESS_VARIABLE).is_some_and(|value| !value.is_empty());
         if is_elsewhere || !vault_file::exists(registry) {
             return Ok(Self::Absent);
@@ -74,6 +86,21 @@ pub(crate) fn find(held: &Held, agent: &AgentName, key: &str) -> Option<Sourced>
     }
     let value = std::env::var(key).ok().filter(|value| !value.is_empty()).map(SecretString::from)?;
     Some(Sourced { value, source: "your environment" })
+}
+
+/// In a workflow that carries runs out itself, tells the runner of every value that [`find`] would find for
+/// them. Their supervisors say what is wrong with a vault that does not open.
+pub(crate) fn hide_here(directory: &Path, registry: &Registry) {
+    if !workflow::is_here() {
+        return;
+    }
+    let held = Held::unhidden(directory).unwrap_or(Held::Absent);
+    let of_agent = |agent: &Agent| {
+        let keys = agent.credentials.env.iter().map(String::as_str).chain([GIT_TOKEN]);
+        keys.filter_map(|key| find(&held, &agent.name, key)).collect::<Vec<_>>()
+    };
+    let found: Vec<Sourced> = registry.agents.values().flat_map(of_agent).collect();
+    workflow::hide(found.iter().map(Sourced::expose));
 }
 
 /// What to do about a credential that nobody has, in words.

@@ -6,7 +6,7 @@ use crate::adapters::workflow_identity::{PERMISSION, URL_VARIABLE, WorkflowIdent
 use crate::cli::KubeCredentialArgs;
 use crate::domain::kube_credential::exec_credential;
 use crate::error::{Exit, UserError};
-use crate::output;
+use crate::output::{self, workflow};
 
 pub(super) async fn run(args: &KubeCredentialArgs) -> anyhow::Result<Exit> {
     let identity = WorkflowIdentity::from_environment()?.ok_or_else(|| {
@@ -24,6 +24,7 @@ pub(super) async fn run(args: &KubeCredentialArgs) -> anyhow::Result<Exit> {
         UserError::failed(error.to_string(), "check what answers there; GitHub gives a JSON Web Token")
             .at(URL_VARIABLE)
     })?;
+    workflow::hide([token.expose_secret()]);
     // Not `output::json`: that would make it an output of the step.
     output::result(&credential.to_string())?;
     Ok(Exit::Handled)

@@ -11,6 +11,7 @@ use crate::adapters::plane::PlaneClient;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::RunDirectory;
 use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
+use crate::commands::credentials;
 use crate::commands::local::Local;
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::word::Forge;
@@ -19,6 +20,7 @@ use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport};
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::run_plan::Surroundings;
+use crate::output::workflow;
 
 /// Remembers, in the state directory, where Git remotes are.
 const GIT_BASE: &str = "git-base-url";
@@ -73,7 +75,10 @@ impl Place {
     ) -> anyhow::Result<Self> {
         let opened = Opened::new(registry, state, git_base_url)?;
         Ok(match executor_kind(executor.executor, &opened.registry) {
-            ExecutorKind::Local => Self::Local(Box::new(Local::with(opened)?)),
+            ExecutorKind::Local => {
+                credentials::hide_here(&opened.directory, &opened.registry);
+                Self::Local(Box::new(Local::with(opened)?))
+            }
             ExecutorKind::Kubernetes => Self::Cluster(Box::new(OnCluster::open(opened).await?)),
         })
     }
@@ -129,12 +134,11 @@ impl Place {
 
 /// Which executor is meant: the option, then `astra.yaml`, then where this runs.
 fn executor_kind(choice: Option<ExecutorChoice>, registry: &Registry) -> ExecutorKind {
-    let in_workflow = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
     match (choice, registry.executor) {
         (Some(ExecutorChoice::Local), _) => ExecutorKind::Local,
         (Some(ExecutorChoice::Kubernetes), _) => ExecutorKind::Kubernetes,
         (None, Some(kind)) => kind,
-        (None, None) if in_workflow => ExecutorKind::Kubernetes,
+        (None, None) if workflow::is_here() => ExecutorKind::Kubernetes,
         (None, None) => ExecutorKind::Local,
     }
 }

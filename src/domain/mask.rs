@@ -7,6 +7,11 @@ const STARS: &[u8] = b"***";
 /// An unfinished line longer than this is passed on in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
+/// The lines of a value that are worth hiding.
+pub fn secret_lines(value: &str) -> impl Iterator<Item = &str> {
+    value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST)
+}
+
 /// Masks one stream of bytes, whatever the pieces that it arrives in.
 ///
 /// No pattern holds a newline (a value of several lines is masked line by line), so whole lines can
@@ -22,10 +27,7 @@ impl Mask {
     /// Masks these values: each as it is, each of its lines, and as it stands in JSON.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut patterns: Vec<Vec<u8>> = Vec::new();
-        for line in values.into_iter().flat_map(str::lines).map(str::trim) {
-            if line.len() < SHORTEST {
-                continue;
-            }
+        for line in values.into_iter().flat_map(secret_lines) {
             patterns.push(line.as_bytes().to_vec());
             let json = serde_json::Value::from(line).to_string();
             patterns.push(json.as_bytes()[1..json.len() - 1].to_vec());

@@ -1,8 +1,38 @@
-//! Outputs of a workflow step: what later steps of a GitHub workflow read.
+//! What a step tells the runner of a GitHub workflow: its outputs, which later steps read, and what must
+//! not be seen in the log.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Context;
+
+use crate::domain::{escape, mask};
+
+/// Whether this runs in a GitHub workflow.
+pub fn is_here() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+}
+
+/// Has the runner show these values, and each of their lines, as stars from now on, whoever prints them.
+/// To be called before anything else could. Outside a workflow nothing is printed.
+pub fn hide<'a>(values: impl IntoIterator<Item = &'a str>) {
+    let commands = if is_here() { masks(values) } else { String::new() };
+    if !commands.is_empty() {
+        super::say(&commands);
+    }
+}
+
+/// The commands, each once. Source: "Masking a value in a log" of GitHub's page "Workflow commands".
+fn masks<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hidden = BTreeSet::new();
+    for value in values {
+        hidden.extend(mask::secret_lines(value));
+        if mask::secret_lines(value).next().is_some() {
+            hidden.insert(value);
+        }
+    }
+    hidden.iter().map(|value| format!("::add-mask::{}\n", escape::workflow_data(value))).collect()
+}
 
 /// Sets outputs of the step, in the file that `GITHUB_OUTPUT` names; without one, sets nothing.
 pub fn set_outputs(outputs: &[(&str, String)]) -> anyhow::Result<()> {
@@ -28,6 +58,20 @@ fn assignments(outputs: &[(&str, String)], delimiter: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_and_each_of_its_lines_are_hidden_once() {
+        let key = "-----BEGIN KEY-----\n  bGluZS1vbmU=\nab\n-----END KEY-----\n";
+        assert_eq!(
+            masks(["50%-token", key, "50%-token", "short", ""]),
+            "::add-mask::-----BEGIN KEY-----\n\
+             ::add-mask::-----BEGIN KEY-----%0A  bGluZS1vbmU=%0Aab%0A-----END KEY-----%0A\n\
+             ::add-mask::-----END KEY-----\n\
+             ::add-mask::50%25-token\n\
+             ::add-mask::bGluZS1vbmU=\n"
+        );
+        assert_eq!(masks([]), "");
+    }
 
     #[test]
     fn a_value_cannot_begin_another_output() {

@@ -43,9 +43,9 @@ pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result
     let told = Told { item, others: &items };
     let hint = Hint { item: item.reference(), by_hand };
     let (report, new) = tried(&workforce, &copy, &told, hint, meant.delivery(), None).await?;
+    let held = Arc::new(Held::open(&opened.directory)?);
     output::say(&decision_table::text(&report, &opened.registry, false));
     if let Some(new) = new {
-        let held = Arc::new(Held::open(&opened.directory)?);
         let maker = run_maker(&opened.registry, held, opened.surroundings)?;
         let unmakeable = |reason: String| UserError::usage(reason, "correct it and run this again");
         let job = maker.job(&new, &Running::default()).map_err(unmakeable)?;
