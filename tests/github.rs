@@ -376,3 +376,17 @@ async fn every_published_run_is_in_the_run_log_once() {
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(forge.github.world(|world| world.log.as_ref().unwrap().len()), 3);
 }
+
+#[tokio::test]
+async fn who_cannot_sign_in_leaves_a_pull_request_to_who_can() {
+    let forge = Forge::new(WORK).await;
+    forge.fails(0, Fault::Answer(401));
+    forge.fails(0, Fault::Answer(401));
+    let event = forge.site.event(1, 1, &json!({}));
+    forge.run(&["dispatch", "--event", &event], Some(TOKEN)).await;
+    let (code, _, stderr) = forge.run(&["publish"], None).await;
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("no way to sign in to GitHub"), "{stderr}");
+    let published = forge.json(&["publish"]).await;
+    assert_eq!(published["published"][0]["url"], "https://github.com/astra/api/pull/1");
+}

@@ -37,6 +37,11 @@ impl Unreadable {
     }
 }
 
+/// Not only for the moment: what was pushed cannot be read.
+fn is_final(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Unreadable>().is_some_and(|unreadable| !unreadable.is_passing())
+}
+
 impl OnCluster {
     /// The result of a run that has ended: the first whole copy of termination message, log and
     /// repository; else a cut one. `None`: it left none.
@@ -48,7 +53,7 @@ impl OnCluster {
         match self.pushed_result(job).await {
             Ok(pushed) => Ok(pushed.or(of_pod)),
             // Its outcome is known: a cut copy, or a failure that stands for itself.
-            Err(error) if of_pod.is_some() || job.failure_class().is_some() => {
+            Err(error) if is_final(&error) && (of_pod.is_some() || job.failure_class().is_some()) => {
                 log::warn!("{error:#}");
                 Ok(of_pod)
             }

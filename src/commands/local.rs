@@ -10,7 +10,7 @@ use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
-use crate::commands::passes::{ItemMoves, Publisher, World};
+use crate::commands::passes::{FailedPublications, ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
 use crate::commands::word::{Forge, Word};
 use crate::domain::job::{ItemState, Job, JobRef};
@@ -31,6 +31,7 @@ pub(crate) struct Local {
     pub(crate) plane: Option<PlaneClient>,
     /// Where pull requests go.
     pub(crate) forge: Forge,
+    failed: FailedPublications,
 }
 
 impl Local {
@@ -51,7 +52,7 @@ impl Local {
         let workforce = Workforce::new(registry);
         let executor =
             LocalExecutor { store, state, workforce, registry: directory, surroundings, no_github };
-        Ok(Self { executor, plane, forge })
+        Ok(Self { executor, plane, forge, failed: FailedPublications::default() })
     }
 
     /// The registry in use.
@@ -69,9 +70,9 @@ impl Local {
             workforce: &self.executor.workforce,
             store: &self.executor,
             items: self.items(),
-            // Without a way to GitHub, the work of one's own machine stays there, as files.
             publisher: Some(Teller(self)),
             moves: if self.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::InSnapshots },
+            failed: &self.failed,
             // Nobody but this machine moves a snapshot: no late write has to be waited for.
             timing: Timing { claim_margin: Duration::ZERO, ..Timing::default() },
             before: LocalExecutor::reconcile,

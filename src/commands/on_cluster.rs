@@ -10,7 +10,7 @@ use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::commands::cluster_result::Unreadable;
 use crate::commands::credentials::Held;
-use crate::commands::passes::{ItemMoves, Publisher, World};
+use crate::commands::passes::{FailedPublications, ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
 use crate::commands::word::{Forge, Word};
 use crate::domain::job::{ItemState, Job, JobPhase, JobRef};
@@ -42,6 +42,7 @@ pub(crate) struct OnCluster {
     pub(crate) held: Arc<Held>,
     /// Where runs push to.
     pub(crate) git_base_url: String,
+    failed: FailedPublications,
 }
 
 /// Work items: Plane's where there is a key; else the one that the event told.
@@ -61,7 +62,17 @@ impl OnCluster {
         let maker = run_maker(&registry, Arc::clone(&held), surroundings)?;
         let store = KubernetesStore::new(cluster, &registry.kubernetes.system_namespace, Some(maker));
         let items = ClusterItems { plane, told: OnceLock::new() };
-        Ok(Self { store, workforce: Workforce::new(registry), items, state, forge, held, git_base_url })
+        let failed = FailedPublications::default();
+        Ok(Self {
+            store,
+            workforce: Workforce::new(registry),
+            items,
+            state,
+            forge,
+            held,
+            git_base_url,
+            failed,
+        })
     }
 
     /// The registry in use.
@@ -78,13 +89,20 @@ impl OnCluster {
             // Who cannot sign in to GitHub leaves ended runs to somebody who can.
             publisher: (!matches!(self.forge, Forge::Closed)).then_some(Teller(self)),
             moves: if self.items.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::None },
+            failed: &self.failed,
             timing: Timing::default(),
             before: |_| Ok(()),
             remedy: cluster_error,
         };
-        let report = world.pass(hints, stop).await?;
-        for run in self.store.end_overdue().await.map_err(cluster_error)? {
-            output::say(&format!("note: {run} is ended: it did not start in time"));
+        let mut report = world.pass(hints, stop).await?;
+        match self.store.end_overdue().await {
+            Ok(runs) => {
+                for run in runs {
+                    output::say(&format!("note: {run} is ended: it did not start in time"));
+                }
+            }
+            // What the pass did is done, and is to be told.
+            Err(error) => report.problems.push(format!("runs that do not start are not ended: {error}")),
         }
         Ok(report)
     }

@@ -1,15 +1,18 @@
 //! The pass, carried out until nothing is left to do: the same for every executor.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::adapters::store::drive::{Deliver, ItemStates, drive, drive_publication, drive_start_write};
 use crate::adapters::store::{Items, Store, StoreError, StoreResult};
+use crate::domain::decision::Verdict;
 use crate::domain::job::JobRef;
 use crate::domain::matching::Workforce;
 use crate::domain::name::RunId;
 use crate::domain::pass::{
     Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StartWrite,
-    StartWriteEnd, StateTarget, Subject, Timing,
+    StartWriteEnd, StateTarget, Subject, TaskOutcome, Timing,
 };
 use crate::domain::publish::PublishPlan;
 use crate::error::UserError;
@@ -17,6 +20,8 @@ use crate::error::UserError;
 /// A pass that has more to do is repeated at once, but not for ever: the next event or the end of
 /// a run goes on from there.
 const MOST_PASSES: u32 = 20;
+/// A publication that failed is tried again by the same process no sooner than this.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Which moves of items are made, by where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,25 @@ pub(crate) trait Publisher: Deliver {
     fn plan(&self, job: &JobRef) -> impl Future<Output = anyhow::Result<Option<PublishPlan>>> + Send;
 }
 
+/// Runs whose publication failed in this process, and when: a waiting command runs the pass every few
+/// seconds, and must not ask GitHub for the same thing each time.
+#[derive(Default)]
+pub(crate) struct FailedPublications(Mutex<BTreeMap<RunId, Instant>>);
+
+impl FailedPublications {
+    fn failed_just_now(&self, run: &RunId) -> bool {
+        self.lock().get(run).is_some_and(|at| at.elapsed() < TRY_AGAIN)
+    }
+
+    fn insert(&self, run: RunId) {
+        self.lock().insert(run, Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What passes work on.
 pub(crate) struct World<'a, S, I, D> {
     pub(crate) workforce: &'a Workforce,
@@ -46,6 +70,8 @@ pub(crate) struct World<'a, S, I, D> {
     pub(crate) publisher: Option<D>,
     /// Which moves of items are made.
     pub(crate) moves: ItemMoves,
+    /// Publications that failed in this process.
+    pub(crate) failed: &'a FailedPublications,
     /// For publications: how long a late write of another publisher is waited for.
     pub(crate) timing: Timing,
     /// Done before each pass.
@@ -59,16 +85,14 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
     /// is that of the first pass; what later ones did besides is added to it.
     pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'a>> {
         let mut report = self.pass_once(hints, stop).await?;
-        // Where one cannot be published, others may still.
-        let mut tried = BTreeSet::new();
-        let mut again = self.publish_all(&mut report, &mut tried).await? || report.again;
+        let mut again = self.publish_all(&mut report).await? || report.again;
         for _ in 1..MOST_PASSES {
             if !again {
                 break;
             }
             let mut next = self.pass_once(Vec::new(), None).await?;
-            again = self.publish_all(&mut next, &mut tried).await? || next.again;
-            report.outcomes.extend(next.outcomes);
+            again = self.publish_all(&mut next).await? || next.again;
+            next.outcomes.into_iter().for_each(|outcome| add_outcome(&mut report, outcome));
             report.released.extend(next.released);
             report.problems.extend(next.problems);
             report.published.extend(next.published);
@@ -120,15 +144,12 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
     }
 
     /// Publishes the runs that have ended, each tried once. `true`: another pass would see something new.
-    async fn publish_all(
-        &self,
-        report: &mut PassReport<'_>,
-        tried: &mut BTreeSet<RunId>,
-    ) -> anyhow::Result<bool> {
+    async fn publish_all(&self, report: &mut PassReport<'_>) -> anyhow::Result<bool> {
         let Some(publisher) = &self.publisher else { return Ok(false) };
         let mut news = false;
         for ended in &report.publishable {
-            if tried.contains(&ended.job.run) {
+            // Where one cannot be published, others may still.
+            if self.failed.failed_just_now(&ended.job.run) {
                 continue;
             }
             match self.publish(ended.clone(), publisher).await? {
@@ -139,7 +160,7 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
                 PublicationEnd::Stopped(why) | PublicationEnd::Refused(why) => {
                     news = true;
                     let run = &ended.job.run;
-                    tried.insert(run.clone());
+                    self.failed.insert(run.clone());
                     report.problems.push(format!("run {run} is not published yet: {why}"));
                     report.unpublished.insert(run.clone(), why);
                 }
@@ -174,5 +195,19 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
         drive_publication(publication, self.store, &self.items, &self.items, publisher)
             .await
             .map_err(|error| (self.remedy)(error).into())
+    }
+}
+
+/// A task that waited in one pass and was begun in the next has the later outcome.
+fn add_outcome<'w>(report: &mut PassReport<'w>, mut outcome: TaskOutcome<'w>) {
+    let waited = |known: &&mut TaskOutcome<'_>| {
+        known.item == outcome.item && matches!(known.verdict, Some(Verdict::Waiting { .. }))
+    };
+    match report.outcomes.iter_mut().find(waited) {
+        Some(known) => {
+            outcome.hinted |= known.hinted;
+            *known = outcome;
+        }
+        None => report.outcomes.push(outcome),
     }
 }

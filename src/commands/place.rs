@@ -20,6 +20,7 @@ use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, PassReport};
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::run_plan::Surroundings;
+use crate::error::UserError;
 use crate::output::workflow;
 
 /// Remembers, in the state directory, where Git remotes are.
@@ -150,6 +151,13 @@ fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<Strin
     let kept = std::fs::read_to_string(&path).ok().map(|kept| kept.trim().to_owned());
     let kept = kept.filter(|kept| !kept.is_empty());
     if let Some(given) = given.filter(|given| !given.is_empty()) {
+        if !["https://", "http://", "file://"].iter().any(|scheme| given.starts_with(scheme)) {
+            let error = UserError::usage(
+                format!("{given} is no address of Git remotes"),
+                "give one such as https://github.com or file:///srv/git",
+            );
+            return Err(error.at("--git-base-url").into());
+        }
         if kept.as_deref() != Some(given) {
             // Whole or not at all: others read it at any moment.
             RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;

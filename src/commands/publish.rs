@@ -13,6 +13,7 @@ use crate::cli::{Format, PublishArgs};
 use crate::commands::local::store_error;
 use crate::commands::place::Place;
 use crate::commands::word::Told;
+use crate::domain::escape;
 use crate::domain::job::JobPhase;
 use crate::domain::name::RunId;
 use crate::error::Exit;
@@ -42,7 +43,7 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
         report.problems.extend(next.problems);
     }
     for problem in &report.problems {
-        output::say(&format!("note: {problem}"));
+        output::say(&escape::terminal(&format!("note: {problem}")));
     }
     let left = unpublished(&place).await?;
     let published: Vec<RunId> = match &args.run {

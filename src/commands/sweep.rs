@@ -5,7 +5,6 @@ use jiff::{SignedDuration, Timestamp};
 use crate::adapters::plane::PlaneClient;
 use crate::cli::{Format, SweepArgs};
 use crate::commands::local::store_error;
-use crate::commands::on_cluster::cluster_error;
 use crate::commands::place::Place;
 use crate::commands::word;
 use crate::domain::escape;
@@ -34,12 +33,12 @@ pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
     let keep = SignedDuration::from_hours(24 * i64::from(args.keep_days));
     report.actions.extend(remove_old(&place, keep, &mut problems).await?.into_iter().map(removed));
     for problem in &problems {
-        output::say(&format!("note: {problem}"));
+        output::say(&escape::terminal(&format!("note: {problem}")));
     }
     if let Some(warning) = warning(&report) {
         output::say(&format!("note: {warning}"));
     }
-    tell(&report, args.format.format)?;
+    tell(&report, args.format.format, problems.is_empty())?;
     Ok(if problems.is_empty() { Exit::Handled } else { Exit::Retry })
 }
 
@@ -87,15 +86,12 @@ async fn remove_old(
             }
         }
         Place::Cluster(cluster) => {
-            for job in cluster.runs().await? {
-                if is_old(&job, now, keep)
-                    && cluster
-                        .store
-                        .remove(&job.reference(), JobPhase::Published)
-                        .await
-                        .map_err(cluster_error)?
-                {
-                    removed.push(job.run);
+            let runs = cluster.runs().await.inspect_err(|error| problems.push(format!("{error:#}")));
+            for job in runs.unwrap_or_default().into_iter().filter(|job| is_old(job, now, keep)) {
+                match cluster.store.remove(&job.reference(), JobPhase::Published).await {
+                    Ok(true) => removed.push(job.run),
+                    Ok(false) => {}
+                    Err(error) => problems.push(format!("Job {} cannot be removed: {error}", job.run)),
                 }
             }
         }
@@ -114,12 +110,17 @@ fn removed(run: RunId) -> SweepAction {
     }
 }
 
-fn tell(report: &SweepReport, format: Format) -> anyhow::Result<()> {
+fn tell(report: &SweepReport, format: Format, is_whole: bool) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(report);
     }
     if report.actions.is_empty() {
-        return output::result("everything is as it should be");
+        let words = if is_whole {
+            "everything is as it should be"
+        } else {
+            "nothing was done; not everything could be seen"
+        };
+        return output::result(words);
     }
     output::result(&report.actions.iter().map(line).collect::<Vec<_>>().join("\n"))
 }

@@ -136,7 +136,14 @@ impl Word {
         directory.write_bytes(PUBLISH_PAGE, self.plan.to_markdown().as_bytes())?;
         let told = match forge {
             Forge::GitHub(github) => tell_github(&github.pulls, &self.plan).await?,
-            Forge::Files | Forge::Closed => Told::default(),
+            Forge::Files => Told::default(),
+            Forge::Closed => {
+                // It was begun by somebody who could sign in: whoever can again publishes it.
+                if self.plan.pull_request.is_some() || self.plan.review.is_some() {
+                    forge.must_be_open()?;
+                }
+                Told::default()
+            }
         };
         directory.write(PUBLISH_TOLD, &told)?;
         let tracker = self.plan.tracker.as_ref().filter(|_| plane.is_some());
@@ -167,7 +174,8 @@ impl Word {
                 log.repository,
                 self.plan.run
             ),
-            Err(fault) if fault.is_passing() => {
+            // 409: others were quicker again and again, or the repository is empty.
+            Err(fault) if fault.is_passing() && fault != GitHubFault::Unavailable(409) => {
                 return Err(with_remedy(fault, format!("write the run log of {}", log.repository)));
             }
             Err(fault) => {

@@ -123,6 +123,16 @@ pub fn judge(head: AnswerHead<'_>, now: Timestamp) -> Result<(), GitHubFault> {
     }
 }
 
+/// What a 403 without headers of a rate limit means, by its body: GitHub has a second kind of limit that
+/// may say so in words only.
+pub fn refused(body: &str) -> GitHubFault {
+    if body.to_ascii_lowercase().contains("rate limit") {
+        GitHubFault::RateLimited(UNTOLD_WAIT)
+    } else {
+        GitHubFault::NotAllowed
+    }
+}
+
 /// What GitHub says about something unfit: its message and its errors, in one line that begins with a
 /// colon; empty if it says nothing.
 pub fn words(body: &Value) -> String {

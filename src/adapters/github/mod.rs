@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::tls;
-use crate::domain::github_answer::{AnswerHead, GitHubFault, judge, words};
+use crate::domain::github_answer::{AnswerHead, GitHubFault, judge, refused, words};
 use crate::error::UserError;
 
 pub mod app_token;
@@ -124,6 +124,10 @@ impl GitHub {
             let text = self.transport.body_to_string(answer).await.unwrap_or_default();
             let words = serde_json::from_str(&text).map_or_else(|_| String::new(), |body| words(&body));
             return Err(GitHubFault::Unfit { status, words });
+        }
+        if judged == Err(GitHubFault::NotAllowed) {
+            let text = self.transport.body_to_string(answer).await.unwrap_or_default();
+            return Err(refused(&text));
         }
         judged?;
         let text = self.transport.body_to_string(answer).await.map_err(unreachable)?;

@@ -63,7 +63,11 @@ impl RunLog {
                 continue;
             };
             let path = format!("contents/{path}?ref={RUN_LOG_BRANCH}");
-            let file = self.send(Method::GET, &path, None).await?;
+            let file = match self.send(Method::GET, &path, None).await {
+                // It was taken away; the others are there.
+                Err(GitHubFault::NotFound) => continue,
+                file => file?,
+            };
             let content = file.get("content").and_then(Value::as_str).unwrap_or_default();
             let content: String = content.split_whitespace().collect();
             let document = STANDARD.decode(content).ok().and_then(|text| serde_json::from_slice(&text).ok());

@@ -1,7 +1,7 @@
 //! Ended runs, the moment they end.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::TryStreamExt;
@@ -18,6 +18,8 @@ use crate::domain::kubernetes::{LABEL_PHASE, LABEL_RUN};
 /// The API server ends a watch after this many seconds (at most 294 are allowed); the next one begins
 /// with a list, so nothing is missed for longer.
 const WATCH_SECONDS: u32 = 280;
+/// A connection that died in silence is given up after this.
+const LONGEST_ROUND: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
 /// Between two attempts, at first and at last.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LAST_DELAY: Duration = Duration::from_secs(30);
@@ -34,13 +36,18 @@ impl Cluster {
         let mut delays = backoff.build();
         let mut sent = BTreeSet::new();
         while !ended.is_closed() {
-            match self.watch_once(namespace, &ended, &mut sent).await {
-                Ok(()) => delays = backoff.build(),
-                Err(error) => {
-                    log::warn!("the Jobs of {namespace} cannot be watched: {error}");
-                    tokio::time::sleep(delays.next().unwrap_or(LAST_DELAY)).await;
-                }
+            let begun = Instant::now();
+            let round = self.watch_once(namespace, &ended, &mut sent);
+            match tokio::time::timeout(LONGEST_ROUND, round).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => log::warn!("the Jobs of {namespace} cannot be watched: {error}"),
+                Err(_) => log::warn!("the watch of {namespace} does not answer any more"),
             }
+            // One that lasted was healthy; one that ends at once must not be begun anew without end.
+            if begun.elapsed() > LAST_DELAY {
+                delays = backoff.build();
+            }
+            tokio::time::sleep(delays.next().unwrap_or(LAST_DELAY)).await;
         }
     }
 

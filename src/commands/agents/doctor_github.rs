@@ -25,7 +25,10 @@ pub(super) async fn run(registry: &Registry) -> anyhow::Result<Vec<Finding>> {
     for project in registry.projects.values() {
         repositories.entry(project.repository.clone()).or_default().insert(project.base.clone());
     }
-    let names: Vec<Repository> = repositories.keys().cloned().collect();
+    // The registry's own is reached for its workflows and the run log.
+    let own = std::env::var("GITHUB_REPOSITORY").ok().and_then(|name| name.parse().ok());
+    let others = own.into_iter().chain(registry.run_log.repository.clone());
+    let names: Vec<Repository> = repositories.keys().cloned().chain(others).collect();
     let mut findings = Vec::new();
     let mut installations: BTreeMap<u64, Installation> = BTreeMap::new();
     for (name, bases) in &repositories {

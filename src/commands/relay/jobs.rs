@@ -49,6 +49,10 @@ pub(super) async fn watch_jobs(
             () = stopped(stopping.clone()) => None,
         };
         let Some(job) = job else { return };
+        // One workflow publishes everything that has ended by then.
+        while let Ok(other) = ended.try_recv() {
+            log::info!("run {} has ended, too", other.run);
+        }
         tokio::select! {
             () = raise(&job, &dispatches, &metrics) => {}
             () = stopped(stopping.clone()) => return,
@@ -62,7 +66,10 @@ async fn raise(job: &JobRef, dispatches: &Dispatches, metrics: &Metrics) {
     let raised = (|| dispatches.raise(EVENT, &payload))
         .retry(pauses.with_jitter().with_max_times(MOST_ATTEMPTS))
         .sleep(tokio::time::sleep)
+        .when(GitHubFault::is_passing)
         .adjust(|fault, pause| match fault {
+            // The sweep is there before such a limit is over.
+            GitHubFault::RateLimited(wait) if *wait > LAST_DELAY => None,
             GitHubFault::RateLimited(wait) => pause.map(|pause| pause.max(*wait)),
             _ => pause,
         })
