@@ -84,7 +84,9 @@ async fn a_run_pushes_a_branch() {
     assert_eq!(ended.end.unwrap().failure, None);
     assert_eq!(world.git.git(&["show", "astra/ast-1-x7k2p:hello.txt"]), "hello");
     // The same document three times: termination message, log, ref.
-    let result = world.store.cluster().result(&job).await.unwrap().unwrap();
+    // Right after a cluster came up, a pod was seen once that had not told it yet.
+    let told = || async { world.store.cluster().result(&job).await.unwrap() };
+    let result = cluster::eventually("the pod tells its result", told).await;
     assert_eq!((result.outcome, result.complete), (RunOutcome::Changed, true));
     assert_eq!(result.summary, "Said hello.");
     let kept = world.git.git(&["show", "refs/astra/results/ast-1-x7k2p:result.json"]);
