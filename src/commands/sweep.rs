@@ -2,7 +2,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::adapters::plane::PlaneClient;
 use crate::cli::{Format, SweepArgs};
 use crate::commands::local::store_error;
 use crate::commands::place::Place;
@@ -51,7 +50,7 @@ async fn list(place: &Place) -> (Vec<WorkItem>, Vec<String>) {
     };
     for project in place.registry().projects.values() {
         output::say(&format!("looking through {}", project.identifier));
-        match PlaneClient::items(plane, project.id, Importance::Start).await {
+        match plane.items(project.id, Importance::Start).await {
             Ok(items) => listed.extend(items),
             Err(error) => {
                 let error = UserError::from(error);

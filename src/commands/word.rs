@@ -1,6 +1,8 @@
 //! The word about an ended run: the plan as files, the pull request or review on GitHub, and one
 //! comment in Plane, which is edited where it exists. Repeated, it changes nothing.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::adapters::github::GitHub;
@@ -50,14 +52,14 @@ impl Forge {
             return Ok(Self::Files);
         }
         let github = GitHub::beside(git_base_url)?;
-        let Some(tokens) = Tokens::of_environment()? else { return Ok(Self::Closed) };
+        let Some(tokens) = Tokens::of_environment()?.map(Arc::new) else { return Ok(Self::Closed) };
         let own = || std::env::var("GITHUB_REPOSITORY").ok().and_then(|name| name.parse().ok());
-        let log = match (run_log.repository.clone().or_else(own), Tokens::of_environment()?) {
-            (Some(repository), Some(tokens)) => {
-                Some(RunLog { github: github.clone(), tokens, repository, public: run_log.public })
-            }
-            _ => None,
-        };
+        let log = run_log.repository.clone().or_else(own).map(|repository| RunLog {
+            github: github.clone(),
+            tokens: Arc::clone(&tokens),
+            repository,
+            public: run_log.public,
+        });
         Ok(Self::GitHub(Box::new(OnGitHub { pulls: Pulls::new(github, tokens), log })))
     }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::GitHub;
+use super::{GitHub, GitHubAnswer};
 use crate::domain::github_answer::GitHubFault;
 use crate::domain::name::Repository;
 use crate::error::UserError;
@@ -76,6 +76,24 @@ impl Tokens {
             (None, None, Some(token)) => Ok(Some(Self::Given(SecretString::from(token.trim())))),
             (None, None, None) => Ok(None),
         }
+    }
+
+    /// Sends one request with such a token. One that GitHub does not know is not used again.
+    pub async fn send(
+        &self,
+        github: &GitHub,
+        repository: &Repository,
+        permissions: &Permissions,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<GitHubAnswer, GitHubFault> {
+        let token = self.token(github, repository, permissions).await?;
+        let answer = github.request(method, path, &token, body).await;
+        if matches!(answer, Err(GitHubFault::TokenRejected)) {
+            self.forget(&token).await;
+        }
+        answer
     }
 
     /// A token for one repository with these permissions.

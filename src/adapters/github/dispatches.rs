@@ -22,13 +22,10 @@ impl Dispatches {
     /// Raises one event, once. The answer does not say what it started.
     pub async fn raise(&self, event: &str, payload: &Value) -> Result<(), GitHubFault> {
         let permissions = Permissions::from([("contents", "write")]);
-        let token = self.tokens.token(&self.github, &self.repository, &permissions).await?;
         let path = format!("/repos/{}/dispatches", self.repository);
         let body = json!({"event_type": event, "client_payload": payload});
-        let raised = self.github.request(Method::POST, &path, &token, Some(&body)).await;
-        if matches!(raised, Err(GitHubFault::TokenRejected)) {
-            self.tokens.forget(&token).await;
-        }
-        raised.map(|_| ())
+        let (github, repository) = (&self.github, &self.repository);
+        let raised = self.tokens.send(github, repository, &permissions, Method::POST, &path, Some(&body));
+        raised.await.map(drop)
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use http::Method;
 use reqwest::Url;
-use secrecy::SecretString;
 use serde_json::Value;
 
 use super::app_token::{Permissions, Tokens};
@@ -106,13 +105,13 @@ impl Inspection {
 
     async fn get(&self, name: &Repository, path: &str) -> Result<GitHubAnswer, GitHubFault> {
         let permissions = Permissions::from([("contents", "read")]);
-        let token: SecretString = self.tokens.token(&self.github, name, &permissions).await?;
-        self.github.request(Method::GET, &format!("/repos/{name}{path}"), &token, None).await
+        let path = format!("/repos/{name}{path}");
+        self.tokens.send(&self.github, name, &permissions, Method::GET, &path, None).await
     }
 }
 
-/// Base64, with line breaks.
-fn content(file: &Value) -> Option<String> {
+/// What a file of the contents API holds: Base64, with line breaks.
+pub(super) fn content(file: &Value) -> Option<String> {
     let encoded: String = file.get("content")?.as_str()?.split_ascii_whitespace().collect();
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -1,5 +1,7 @@
 //! Pull requests and reviews: each opened or written once, however often it is asked for.
 
+use std::sync::Arc;
+
 use http::Method;
 use reqwest::Url;
 use secrecy::SecretString;
@@ -26,13 +28,13 @@ const MOST_OFFERS: usize = 4;
 /// Opens pull requests and writes reviews.
 pub struct Pulls {
     github: GitHub,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
 }
 
 impl Pulls {
     /// On this GitHub, as this identity. Nothing is sent yet.
-    pub fn new(github: GitHub, tokens: Tokens) -> Self {
-        Self { github, tokens }
+    pub fn new(github: GitHub, tokens: impl Into<Arc<Tokens>>) -> Self {
+        Self { github, tokens: tokens.into() }
     }
 
     /// A token that reads this repository.
@@ -174,11 +176,6 @@ impl Pulls {
         body: Option<&Value>,
     ) -> Result<GitHubAnswer, GitHubFault> {
         let permissions = Permissions::from([("contents", "read"), ("pull_requests", "write")]);
-        let token: SecretString = self.tokens.token(&self.github, repository, &permissions).await?;
-        let answer = self.github.request(method, path, &token, body).await;
-        if matches!(answer, Err(GitHubFault::TokenRejected)) {
-            self.tokens.forget(&token).await;
-        }
-        answer
+        self.tokens.send(&self.github, repository, &permissions, method, path, body).await
     }
 }

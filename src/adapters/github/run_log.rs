@@ -1,12 +1,15 @@
 //! The run log on its branch: GitHub's contents API makes one commit for each document, on top of what
 //! is there, so nothing is ever rewritten.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::app_token::{Permissions, Tokens};
+use super::inspection::content;
 use super::{GitHub, patiently};
 use crate::domain::github_answer::GitHubFault;
 use crate::domain::name::Repository;
@@ -22,7 +25,7 @@ pub struct RunLog {
     /// The API.
     pub github: GitHub,
     /// Who we are there.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// Whose branch it is.
     pub repository: Repository,
     /// It may be on a public repository.
@@ -68,9 +71,7 @@ impl RunLog {
                 Err(GitHubFault::NotFound) => continue,
                 file => file?,
             };
-            let content = file.get("content").and_then(Value::as_str).unwrap_or_default();
-            let content: String = content.split_whitespace().collect();
-            let document = STANDARD.decode(content).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            let document = content(&file).and_then(|text| serde_json::from_str(&text).ok());
             documents.push(document.ok_or(GitHubFault::Unreadable("a document of the run log"))?);
         }
         Ok(documents)
@@ -123,13 +124,10 @@ impl RunLog {
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, GitHubFault> {
         let permissions = Permissions::from([("contents", "write")]);
-        let token = self.tokens.token(&self.github, &self.repository, &permissions).await?;
         let path = format!("/repos/{}/{path}", self.repository);
-        let answer = self.github.request(method, path.trim_end_matches('/'), &token, body).await;
-        if matches!(answer, Err(GitHubFault::TokenRejected)) {
-            self.tokens.forget(&token).await;
-        }
-        Ok(answer?.body)
+        let (path, repository) = (path.trim_end_matches('/'), &self.repository);
+        let answer = self.tokens.send(&self.github, repository, &permissions, method, path, body);
+        Ok(answer.await?.body)
     }
 }
 
