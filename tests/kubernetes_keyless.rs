@@ -34,7 +34,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-const WORKFLOW: &str = "acme/agents/.github/workflows/dispatch.yml@refs/heads/main";
+const WORKFLOW: &str = "acme/agents/.github/workflows/run.yml@refs/heads/main";
 const REQUEST_TOKEN: &str = "request-token";
 
 /// The part of the page that is YAML and has this line.
@@ -278,7 +278,7 @@ async fn the_dispatchers_workflow_gets_in_and_nobody_else() {
         json!({"event_name": "pull_request_target"}),
         json!({"ref": "refs/heads/feature"}),
         json!({"job_workflow_ref": "acme/agents/.github/workflows/test.yml@refs/heads/main"}),
-        json!({"job_workflow_ref": "acme/agents/.github/workflows/dispatch.yml@refs/heads/feature"}),
+        json!({"job_workflow_ref": "acme/agents/.github/workflows/run.yml@refs/heads/feature"}),
         json!({"repository_id": "987654321"}),
         json!({"repository_id": null}),
         json!({"aud": "another"}),
