@@ -3,12 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::{NonEmptyStringValueParser, Resettable};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, Resettable, StyledStr};
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::domain::name::{RunId, TaskKey};
+use crate::domain::name::RunId;
 
 mod agents;
+mod examples;
+mod groups;
+mod init;
 mod relay;
 mod run;
 mod vault;
@@ -17,6 +21,10 @@ pub use agents::{
     AgentsCheckArgs, AgentsCommand, AgentsDoctorArgs, AgentsListArgs, AgentsNewArgs, AgentsPromptArgs,
     AgentsProvisionArgs, AgentsSchemaArgs, CheckFormat, SchemaOf, VaultRoleArgs,
 };
+pub use groups::{
+    ExecutorArgs, ExecutorChoice, Format, FormatArgs, GitArgs, PlaceArgs, RegistryArgs, StateArgs, TaskArgs,
+};
+pub use init::InitArgs;
 pub use relay::RelayArgs;
 pub use run::{
     RunAgentArgs, RunCommand, RunConfineArgs, RunDeliverArgs, RunInstallArgs, RunPhaseArgs, RunProbeArgs,
@@ -31,26 +39,12 @@ pub use vault::{
 /// stdout is for machines, stderr for people. Every long option can be given as ASTRA_<OPTION>;
 /// an empty variable counts as unset.
 #[derive(Debug, Parser)]
-#[command(name = "astra-dispatch", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "astra-dispatch", version, propagate_version = true, after_help = examples::PROGRAM)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  astra-dispatch demo                              see a task become a reviewed branch, on this machine
-  astra-dispatch agents check                      check the registry in .astra
-  astra-dispatch explain --event event.json        what would happen, and why
-  astra-dispatch dispatch --event event.json       make it happen
-  astra-dispatch status --watch                    what everyone is doing
-
-Exit codes:
-  0   handled (dispatched, waiting, ignored, refused: all recorded)
-  1   failed
-  2   wrong usage or invalid configuration
-  75  nothing was lost, but a needed service did not answer: try again";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -62,23 +56,39 @@ pub enum Command {
     /// and read-only system files; it shares your user, the network and, on older kernels, local sockets.
     /// Where the kernel has no Landlock the agent has all your rights; the output says which it is.
     /// Ctrl-C cancels the run that is waited for; the death of this process stops no run.
+    #[command(after_help = examples::DISPATCH)]
     Dispatch(DispatchArgs),
     /// Say what `dispatch` would do, and why; changes nothing
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Publish finished runs: the pull request and the word to Plane
+    #[command(after_help = examples::PUBLISH)]
     Publish(PublishArgs),
     /// Look at everything: tasks that no event told of, runs to publish or to stop, old traces
     ///
     /// Repeated, it changes nothing. Run it on a schedule: it finds what a lost event or a dead workflow
     /// left behind. Without a relay it alone is enough; a task then waits for the next sweep.
+    #[command(after_help = examples::SWEEP)]
     Sweep(SweepArgs),
     /// Stop a run
+    #[command(after_help = examples::CANCEL)]
     Cancel(CancelArgs),
     /// Show runs, waiting tasks and agents
+    #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
     /// Show the log of a run
+    #[command(after_help = examples::LOGS)]
     Logs(LogsArgs),
+    /// Set up a repository: a registry with one agent, and for a cluster the workflows
+    ///
+    /// Every credential at hand (PLANE_API_KEY, GITHUB_TOKEN or the App's, ANTHROPIC_API_KEY, the
+    /// kubeconfig) is tried with one call that changes nothing and costs nothing; if one does not do, nothing
+    /// is written. Names of projects, states and labels come from Plane. Repeated, it changes nothing; a
+    /// file that is there is changed only with --force, or by your word after its difference was shown.
+    #[command(after_help = examples::INIT)]
+    Init(InitArgs),
     /// Watch a recorded task become a reviewed branch, without accounts or cluster
+    #[command(after_help = examples::DEMO)]
     Demo(DemoArgs),
     /// Check, list and make agents
     #[command(subcommand)]
@@ -97,6 +107,7 @@ pub enum Command {
     /// ASTRA_WEBHOOK_SECRET holds the webhook's secret; while it is changed, the old and the new one, one
     /// a line. ASTRA_APP_ID and ASTRA_APP_PRIVATE_KEY sign in as a GitHub App, else GITHUB_TOKEN does.
     /// /healthz says that it runs, /readyz that it can store, /metrics is for Prometheus.
+    #[command(after_help = examples::RELAY)]
     Relay(RelayArgs),
     /// Sign in to a cluster as this GitHub workflow: a credential plugin of a kubeconfig
     ///
@@ -104,88 +115,17 @@ pub enum Command {
     /// ExecCredential (client.authentication.k8s.io/v1) with the job's own identity token and the time when
     /// that expires; then it is called again. No key is kept anywhere. The job needs
     /// `permissions: {id-token: write}`, and the API server must trust the token: see docs/keyless.md.
+    #[command(after_help = examples::KUBE_CREDENTIAL)]
     KubeCredential(KubeCredentialArgs),
     /// The phases of a run (called by the executors, not by people)
     #[command(subcommand)]
     Run(RunCommand),
     /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
-}
-
-/// Where the registry is.
-#[derive(Debug, Clone, Args)]
-pub struct RegistryArgs {
-    /// Directory of the agent registry
-    #[arg(long, env = "ASTRA_REGISTRY", value_name = "DIR", default_value = ".astra")]
-    pub registry: PathBuf,
-}
-
-/// Where state is kept, and what stays there.
-#[derive(Debug, Clone, Args)]
-pub struct StateArgs {
-    /// Directory of the local store and of run directories
-    /// [default: ${XDG_STATE_HOME:-~/.local/state}/astra-dispatch/<workspace>]
-    #[arg(long, env = "ASTRA_STATE_DIR", value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// Open no pull requests and write no reviews: leave them as files in the state directory
-    #[arg(long, env = "ASTRA_NO_GITHUB")]
-    pub no_github: bool,
-}
-
-/// Which task is meant: `--task` beats `--event` beats GITHUB_EVENT_PATH.
-#[derive(Debug, Clone, Args)]
-pub struct TaskArgs {
-    /// Event file, `-` for stdin: a repository_dispatch event, or a Plane webhook's body
-    /// [default: GITHUB_EVENT_PATH]
-    #[arg(long, env = "ASTRA_EVENT", value_name = "FILE|-")]
-    pub event: Option<PathBuf>,
-    /// Task to dispatch by hand, such as AST-12: also when it was begun before or has failed too often
-    #[arg(long, env = "ASTRA_TASK", value_name = "KEY")]
-    pub task: Option<TaskKey>,
-}
-
-/// Where runs are carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExecutorChoice {
-    /// Child processes on this machine
-    Local,
-    /// Jobs on a cluster
-    Kubernetes,
-}
-
-/// Where runs are carried out.
-#[derive(Debug, Clone, Args)]
-pub struct ExecutorArgs {
-    /// Where runs are carried out
-    /// [default: `executor` of astra.yaml, else kubernetes in GitHub Actions and local elsewhere]
-    #[arg(long, env = "ASTRA_EXECUTOR", value_name = "KIND")]
-    pub executor: Option<ExecutorChoice>,
-}
-
-/// Where new runs fetch from.
-#[derive(Debug, Clone, Args)]
-pub struct GitArgs {
-    /// Base of Git remotes, <BASE>/<owner>/<name>.git; a file:// base needs no token
-    /// [default: GITHUB_SERVER_URL, else https://github.com]
-    #[arg(long, env = "ASTRA_GIT_BASE_URL", value_name = "BASE")]
-    pub git_base_url: Option<String>,
-}
-
-/// The form of what goes to stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// For scripts; versioned
-    Json,
-}
-
-/// The form of what goes to stdout.
-#[derive(Debug, Clone, Args)]
-pub struct FormatArgs {
-    /// Form of what goes to stdout
-    #[arg(long, env = "ASTRA_FORMAT", value_name = "FORMAT", default_value = "text")]
-    pub format: Format,
+    /// Write the manual pages into a directory
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
 }
 
 /// How a cluster's run is tried.
@@ -203,18 +143,12 @@ pub struct DispatchArgs {
     /// Which task.
     #[command(flatten)]
     pub task: TaskArgs,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
+    pub place: PlaceArgs,
     /// Which Git server.
     #[command(flatten)]
     pub git: GitArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
     /// Which form.
     #[command(flatten)]
     pub format: FormatArgs,
@@ -233,18 +167,12 @@ pub struct ExplainArgs {
     /// Which task.
     #[command(flatten)]
     pub task: TaskArgs,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
+    pub place: PlaceArgs,
     /// Which Git server.
     #[command(flatten)]
     pub git: GitArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
     /// Which form.
     #[command(flatten)]
     pub format: FormatArgs,
@@ -259,15 +187,9 @@ pub struct PublishArgs {
     /// Which Git: the next task may begin.
     #[command(flatten)]
     pub git: GitArgs,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
+    pub place: PlaceArgs,
     /// Which form.
     #[command(flatten)]
     pub format: FormatArgs,
@@ -282,15 +204,9 @@ pub struct SweepArgs {
     /// Which Git.
     #[command(flatten)]
     pub git: GitArgs,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
+    pub place: PlaceArgs,
     /// Which form.
     #[command(flatten)]
     pub format: FormatArgs,
@@ -304,15 +220,9 @@ pub struct CancelArgs {
     /// Which Git: the next task may begin.
     #[command(flatten)]
     pub git: GitArgs,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
+    pub place: PlaceArgs,
 }
 
 /// Options of `status`.
@@ -324,15 +234,9 @@ pub struct StatusArgs {
     /// Show the newest runs of the run log instead (the branch astra-log), from any machine
     #[arg(long, env = "ASTRA_HISTORY", value_name = "COUNT", num_args = 0..=1, default_missing_value = "20", conflicts_with = "watch")]
     pub history: Option<u8>,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
+    pub place: PlaceArgs,
     /// Which form.
     #[command(flatten)]
     pub format: FormatArgs,
@@ -346,15 +250,9 @@ pub struct LogsArgs {
     /// Go on until the run ends
     #[arg(short = 'f', long, env = "ASTRA_FOLLOW")]
     pub follow: bool,
-    /// Which registry.
+    /// Where.
     #[command(flatten)]
-    pub registry: RegistryArgs,
-    /// Which executor.
-    #[command(flatten)]
-    pub executor: ExecutorArgs,
-    /// Which state.
-    #[command(flatten)]
-    pub state: StateArgs,
+    pub place: PlaceArgs,
 }
 
 /// The agent of a demonstration.
@@ -391,6 +289,13 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
+/// Options of `man`.
+#[derive(Debug, Clone, Args)]
+pub struct ManArgs {
+    /// The directory, such as ~/.local/share/man/man1; made where it is missing
+    pub directory: PathBuf,
+}
+
 impl Cli {
     /// Reads the command line and its environment mirrors.
     ///
@@ -399,18 +304,38 @@ impl Cli {
     pub fn parse_from_environment(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
-        let command = ignore_empty_variables(Self::command());
-        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+        let command = take_variables(Self::command());
+        let matches = command.clone().try_get_matches_from(arguments);
+        Self::from_arg_matches(&matches.map_err(|error| with_variable(error, &command))?)
     }
 }
 
-fn ignore_empty_variables(command: clap::Command) -> clap::Command {
+/// Leaves empty variables out of account, and takes `1`, `yes` and the like for `true`.
+fn take_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     command
-        .mut_args(|argument| {
-            if argument.get_env().is_some_and(is_empty) { argument.env(Resettable::Reset) } else { argument }
+        .mut_args(|argument| match argument.get_action() {
+            _ if argument.get_env().is_some_and(is_empty) => argument.env(Resettable::Reset),
+            ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+            _ => argument,
         })
-        .mut_subcommands(ignore_empty_variables)
+        .mut_subcommands(take_variables)
+}
+
+/// Names the variable that a refused value comes from: clap names only the option.
+fn with_variable(mut error: clap::Error, command: &clap::Command) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let option = text(ContextKind::InvalidArg).split(' ').next().and_then(|word| word.strip_prefix("--"));
+    let variable = option.map(|option| format!("ASTRA_{}", option.to_uppercase().replace('-', "_")));
+    let value = text(ContextKind::InvalidValue);
+    if let Some(variable) = variable.filter(|name| std::env::var(name).is_ok_and(|known| known == value)) {
+        let tip = StyledStr::from(format!("the value comes from the variable {variable}"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error.with_cmd(command)
 }
 
 #[cfg(test)]
@@ -441,5 +366,33 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    /// Every line of the examples, but for what a shell does with it.
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        fn check(command: &clap::Command, path: &str) {
+            if command.is_hide_set() || command.get_name() == "help" {
+                return;
+            }
+            let path = format!("{path} {}", command.get_name());
+            let path = path.trim_start();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help
+                .lines()
+                .filter_map(|line| line.strip_prefix("  "))
+                .filter(|line| line.starts_with("astra-dispatch "))
+                .collect();
+            assert!(command.has_subcommands() || !examples.is_empty(), "{path} has no example");
+            for example in examples {
+                let command_line = example.split(['|', '<', '>']).next().unwrap_or_default();
+                let command_line = command_line.split("  ").next().unwrap_or_default();
+                let parsed = Cli::command().try_get_matches_from(command_line.split_whitespace());
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+                assert!(path == "astra-dispatch" || example.starts_with(path), "{path}: {example}");
+            }
+            command.get_subcommands().for_each(|command| check(command, path));
+        }
+        check(&Cli::command(), "");
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::escape;
 use crate::error::{Exit, UserError};
 
 pub mod decision_table;
+pub mod findings;
 pub mod workflow;
 
 /// Writes a result to stdout, with a newline at its end. A reader that has gone away is no error.

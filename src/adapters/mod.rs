@@ -1,6 +1,7 @@
 //! The world: files, stores, Git, processes. Adapters carry out and report; they decide nothing.
 
 pub mod beneath;
+pub mod checkout;
 pub mod confinement;
 pub mod delivery;
 pub mod event_file;
@@ -8,6 +9,7 @@ pub mod git;
 pub mod github;
 pub mod kubernetes;
 pub mod local;
+pub mod model_key;
 pub mod own_cgroup;
 pub mod plane;
 pub mod process_identity;

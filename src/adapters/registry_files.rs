@@ -3,10 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
+use super::checkout::git;
 use crate::domain::registry::{Content, Registry, SourceFile, Sources, parse};
 use crate::error::UserError;
 
@@ -125,24 +125,6 @@ fn commit_time(directory: &Path) -> i64 {
     git(directory, &["log", "-1", "--format=%ct", "HEAD"])
         .and_then(|output| output.trim().parse().ok())
         .unwrap_or(0)
-}
-
-/// Output of a Git command that only reads. Not [`super::git`]: this is a person's checkout, where their
-/// own configuration counts (`safe.directory`), but for what could start programs.
-fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(directory)
-        .args(["-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "--no-optional-locks"])
-        .args(arguments)
-        // Set where this runs in a hook; they would point to another repository or index.
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .env_remove("GIT_INDEX_FILE")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -2,26 +2,33 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{FormatArgs, RegistryArgs, StateArgs, TaskArgs};
+use super::{FormatArgs, RegistryArgs, StateArgs, TaskArgs, examples};
 use crate::domain::name::{AgentName, Role};
 
 /// The commands of `agents`.
 #[derive(Debug, Subcommand)]
 pub enum AgentsCommand {
     /// Report every fault of the registry, with place and cure
+    #[command(after_help = examples::AGENTS_CHECK)]
     Check(AgentsCheckArgs),
     /// List the workforce
+    #[command(after_help = examples::AGENTS_LIST)]
     List(AgentsListArgs),
     /// Write the files of a new agent; it starts inactive
+    #[command(after_help = examples::AGENTS_NEW)]
     New(AgentsNewArgs),
     /// Print the exact prompts of a run
+    #[command(after_help = examples::AGENTS_PROMPT)]
     Prompt(AgentsPromptArgs),
     /// Print the JSON Schema of a registry file
+    #[command(after_help = examples::AGENTS_SCHEMA)]
     Schema(AgentsSchemaArgs),
     /// Print the manifests that the cluster needs, for `kubectl apply -f -`; with --vault, what a
     /// HashiCorp Vault or OpenBao server needs, for `sh`
+    #[command(after_help = examples::AGENTS_PROVISION)]
     Provision(AgentsProvisionArgs),
     /// Check that the cluster, or GitHub, is as the registry says, and keeps apart what it must
+    #[command(after_help = examples::AGENTS_DOCTOR)]
     Doctor(AgentsDoctorArgs),
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{RegistryArgs, StateArgs};
+use super::{RegistryArgs, StateArgs, examples};
 use crate::domain::kubernetes::probe::Attempt;
 use crate::domain::name::RunId;
 
@@ -13,19 +13,25 @@ use crate::domain::name::RunId;
 #[derive(Debug, Subcommand)]
 pub enum RunCommand {
     /// Carry out a released run on this machine, phase by phase
+    #[command(after_help = examples::RUN_SUPERVISE)]
     Supervise(RunSuperviseArgs),
     /// Copy this program to where the agent's container finds it
+    #[command(after_help = examples::RUN_INSTALL)]
     Install(RunInstallArgs),
     /// Make a fresh clone of the right branch
+    #[command(after_help = examples::RUN_PREPARE)]
     Prepare(RunPhaseArgs),
     /// Run the agent within its limits
+    #[command(after_help = examples::RUN_AGENT)]
     Agent(RunAgentArgs),
     /// Confine itself and become the agent's program
     #[command(hide = true)]
     Confine(RunConfineArgs),
     /// Turn the work tree into one commit
+    #[command(after_help = examples::RUN_COLLECT)]
     Collect(RunPhaseArgs),
     /// Gate the work, push it and write the result
+    #[command(after_help = examples::RUN_DELIVER)]
     Deliver(RunDeliverArgs),
     /// Try what an agent's pods must not reach, for `agents doctor --probe`
     #[command(hide = true)]

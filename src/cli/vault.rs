@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{FormatArgs, RegistryArgs};
+use super::{FormatArgs, RegistryArgs, examples};
 use crate::domain::name::AgentName;
 
 /// The commands of `vault`.
@@ -15,12 +15,16 @@ pub enum VaultCommand {
     ///
     /// One line end at the end of the value is no part of it. The key is one that the agent's file lists
     /// in `credentials.env`, or GITHUB_TOKEN, which only `prepare` and `deliver` get.
+    #[command(after_help = examples::VAULT_SET)]
     Set(VaultKeyArgs),
     /// List agents, keys and their ages; never values
+    #[command(after_help = examples::VAULT_LIST)]
     List(VaultListArgs),
     /// Replace a credential that is there; the value comes from stdin or a hidden prompt
+    #[command(after_help = examples::VAULT_ROTATE)]
     Rotate(VaultKeyArgs),
     /// Remove a credential; Git's history keeps it, so revoke it at its provider too
+    #[command(after_help = examples::VAULT_REMOVE)]
     Remove(VaultKeyArgs),
     /// Who can open the vault
     #[command(subcommand)]
@@ -35,6 +39,7 @@ pub enum VaultCommand {
     /// Nothing is lost: what only one side changed is taken from it. Where both sides set the same key,
     /// the newer value is taken and the output says so; the older one stays in Git's history.
     #[command(verbatim_doc_comment)]
+    #[command(after_help = examples::VAULT_MERGE)]
     Merge(VaultMergeArgs),
 }
 
@@ -68,10 +73,13 @@ pub struct VaultListArgs {
 #[derive(Debug, Subcommand)]
 pub enum RecipientsCommand {
     /// List who can open the vault
+    #[command(after_help = examples::RECIPIENTS_LIST)]
     List(VaultListArgs),
     /// Let somebody open the vault: it is encrypted anew
+    #[command(after_help = examples::RECIPIENTS_ADD)]
     Add(RecipientArgs),
     /// Let somebody no longer open the vault: it is encrypted anew, and what they saw must be rotated
+    #[command(after_help = examples::RECIPIENTS_REMOVE)]
     Remove(RecipientArgs),
 }
 

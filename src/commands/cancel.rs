@@ -10,8 +10,7 @@ use crate::output;
 pub(super) const OVER: &str = "has ended already; nothing was changed";
 
 pub(super) async fn run(args: &CancelArgs) -> anyhow::Result<Exit> {
-    let place =
-        Place::open(&args.registry, &args.state, &args.executor, args.git.git_base_url.as_deref()).await?;
+    let place = Place::open(&args.place, args.git.git_base_url.as_deref()).await?;
     let stop = place.pass(Vec::new(), Some(args.run.clone())).await?.stop;
     let words = match words(stop, &args.run)? {
         Some(words) => words,

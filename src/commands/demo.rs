@@ -14,6 +14,7 @@ use crate::cli::{DemoArgs, DemoRuntime, RegistryArgs, StateArgs, TaskArgs};
 use crate::commands::local::Local;
 use crate::commands::meant::meant;
 use crate::commands::{dispatch, status};
+use crate::domain::init;
 use crate::domain::result::RunOutcome;
 use crate::error::{Exit, UserError};
 use crate::output;
@@ -143,9 +144,8 @@ fn scripted(agent: &str) -> anyhow::Result<String> {
 
 /// An agent of the sample that reaches its model where the caller does, e.g. through a gateway.
 fn with_model_address(agent: &str) -> String {
-    let variables = format!("env: [{KEY}, {ADDRESS}]");
     match std::env::var_os(ADDRESS) {
-        Some(address) if !address.is_empty() => agent.replace(&format!("env: [{KEY}]"), &variables),
+        Some(address) if !address.is_empty() => init::with_model_address(agent),
         _ => agent.to_owned(),
     }
 }

@@ -32,10 +32,10 @@ use wait::{Waited, wait};
 pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
     let git_base_url = args.git.git_base_url.as_deref();
     if args.dry_run == Some(DryRun::Client) {
-        let opened = Opened::new(&args.registry, &args.state, git_base_url)?;
+        let opened = Opened::new(&args.place.registry, &args.place.state, git_base_url)?;
         return dry_run::on_client(opened, &args.task).await;
     }
-    let place = Place::open(&args.registry, &args.state, &args.executor, git_base_url).await?;
+    let place = Place::open(&args.place, git_base_url).await?;
     let (report, exit) = match (&place, args.dry_run) {
         (Place::Cluster(cluster), Some(_)) => return dry_run::on_server(cluster, &args.task).await,
         (Place::Cluster(cluster), None) => (on_cluster::carry_out(cluster, &args.task).await?, Exit::Handled),

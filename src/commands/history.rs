@@ -15,7 +15,7 @@ use crate::output;
 const HISTORY_VERSION: u32 = 1;
 
 pub(super) async fn run(args: &StatusArgs, count: u8) -> anyhow::Result<Exit> {
-    let opened = Opened::new(&args.registry, &args.state, None)?;
+    let opened = Opened::new(&args.place.registry, &args.place.state, None)?;
     opened.forge.must_be_open()?;
     let log = match &opened.forge {
         Forge::GitHub(github) => github.log.as_ref(),

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(200);
 const POD_POLL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: &LogsArgs) -> anyhow::Result<Exit> {
-    match Place::open(&args.registry, &args.state, &args.executor, None).await? {
+    match Place::open(&args.place, None).await? {
         Place::Local(local) => of_process(&local, args).await,
         Place::Cluster(cluster) => of_pod(&cluster, args).await,
     }

@@ -8,6 +8,7 @@ mod demo;
 mod dispatch;
 mod explain;
 mod history;
+mod init;
 mod kube_credential;
 mod local;
 mod logs;
@@ -24,8 +25,8 @@ mod word;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, CompletionsArgs, RunCommand};
-use crate::error::Exit;
+use crate::cli::{Cli, Command, CompletionsArgs, ManArgs, RunCommand};
+use crate::error::{Exit, UserError};
 
 pub mod run;
 
@@ -34,6 +35,8 @@ pub async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Agents(command) => agents::run(&command).await,
         Command::Completions(args) => completions(&args),
+        Command::Init(args) => init::run(&args).await,
+        Command::Man(args) => man(&args),
         Command::Demo(args) => demo::run(&args).await,
         Command::Dispatch(args) => dispatch::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
@@ -60,5 +63,17 @@ fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "astra-dispatch", &mut script);
     crate::output::result(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Handled)
+}
+
+fn man(args: &ManArgs) -> anyhow::Result<Exit> {
+    let directory = &args.directory;
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+        .map_err(|error| {
+            UserError::failed(format!("the pages cannot be written: {error}"), "give a directory of your own")
+                .at(directory.display().to_string())
+        })?;
+    crate::output::result(&directory.join("astra-dispatch.1").display().to_string())?;
     Ok(Exit::Handled)
 }

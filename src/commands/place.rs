@@ -10,7 +10,7 @@ use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::RunDirectory;
-use crate::cli::{ExecutorArgs, ExecutorChoice, RegistryArgs, StateArgs};
+use crate::cli::{ExecutorChoice, PlaceArgs, RegistryArgs, StateArgs};
 use crate::commands::credentials;
 use crate::commands::local::Local;
 use crate::commands::on_cluster::OnCluster;
@@ -21,7 +21,7 @@ use crate::domain::pass::{Hint, PassReport};
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::run_plan::Surroundings;
 use crate::error::UserError;
-use crate::output::workflow;
+use crate::output::{self, workflow};
 
 /// Remembers, in the state directory, where Git remotes are.
 const GIT_BASE: &str = "git-base-url";
@@ -68,14 +68,9 @@ impl Opened {
 
 impl Place {
     /// Opens the one that is meant.
-    pub(crate) async fn open(
-        registry: &RegistryArgs,
-        state: &StateArgs,
-        executor: &ExecutorArgs,
-        git_base_url: Option<&str>,
-    ) -> anyhow::Result<Self> {
-        let opened = Opened::new(registry, state, git_base_url)?;
-        Ok(match executor_kind(executor.executor, &opened.registry) {
+    pub(crate) async fn open(args: &PlaceArgs, git_base_url: Option<&str>) -> anyhow::Result<Self> {
+        let opened = Opened::new(&args.registry, &args.state, git_base_url)?;
+        Ok(match executor_kind(args.executor.executor, &opened.registry) {
             ExecutorKind::Local => {
                 credentials::hide_here(&opened.directory, &opened.registry);
                 Self::Local(Box::new(Local::with(opened)?))
@@ -161,6 +156,10 @@ fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<Strin
         if kept.as_deref() != Some(given) {
             // Whole or not at all: others read it at any moment.
             RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;
+            output::say(&format!(
+                "note: Git remotes are at {given} from now on, for every command with the state in {}",
+                state.root().display()
+            ));
         }
         return Ok(given.to_owned());
     }

@@ -25,8 +25,7 @@ use crate::output::workflow;
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
-    let place =
-        Place::open(&args.registry, &args.state, &args.executor, args.git.git_base_url.as_deref()).await?;
+    let place = Place::open(&args.place, args.git.git_base_url.as_deref()).await?;
     if let Place::Cluster(cluster) = &place {
         cluster.forge.must_be_open()?;
     }

@@ -22,7 +22,7 @@ pub(super) async fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     if let Some(count) = args.history {
         return history::run(args, count).await;
     }
-    let place = Place::open(&args.registry, &args.state, &args.executor, None).await?;
+    let place = Place::open(&args.place, None).await?;
     let mut shown = String::new();
     loop {
         let status = match &place {

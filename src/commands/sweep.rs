@@ -17,7 +17,7 @@ use crate::output;
 
 pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
     let git_base_url = args.git.git_base_url.as_deref();
-    let place = Place::open(&args.registry, &args.state, &args.executor, git_base_url).await?;
+    let place = Place::open(&args.place, git_base_url).await?;
     if let Place::Cluster(cluster) = &place {
         cluster.forge.must_be_open()?;
     }

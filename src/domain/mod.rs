@@ -14,6 +14,7 @@ pub mod gate;
 pub mod github_answer;
 pub mod github_doctor;
 pub mod html_text;
+pub mod init;
 pub mod job;
 pub mod kube_credential;
 pub mod kubernetes;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 use super::call::{Call, CallError, JSON};
+use crate::domain::kubernetes::LEDGER_NAME;
 use crate::domain::kubernetes::doctor::{Access, Who};
 
 #[derive(Debug, Deserialize)]
@@ -52,6 +53,25 @@ impl Cluster {
             }}
         });
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews".to_owned();
+        let answer = self.call::<Value>(&Call::with_json(Method::POST, path, JSON, &review)?).await?;
+        Ok(answer.value["status"]["allowed"] == true)
+    }
+
+    /// The API server's version, such as `v1.33.2`.
+    pub async fn version(&self) -> Result<String, CallError> {
+        let version = self.call::<Value>(&Call::get("/version".to_owned())).await?.value;
+        Ok(version["gitVersion"].as_str().unwrap_or("an unknown version").to_owned())
+    }
+
+    /// Asks the authorizer whether we ourselves may update the ledger.
+    pub async fn may_write_ledger(&self, namespace: &str) -> Result<bool, CallError> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "namespace": namespace, "verb": "update", "resource": "configmaps", "name": LEDGER_NAME,
+            }}
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
         let answer = self.call::<Value>(&Call::with_json(Method::POST, path, JSON, &review)?).await?;
         Ok(answer.value["status"]["allowed"] == true)
     }

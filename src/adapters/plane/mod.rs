@@ -5,6 +5,7 @@
 
 mod items;
 mod pass;
+pub mod projects;
 mod writes;
 
 use std::collections::BTreeMap;

@@ -160,6 +160,26 @@ impl PlaneClient {
         }
     }
 
+    /// The names of the states of the group `started`, in Plane's order.
+    pub(super) async fn started_states(
+        &self,
+        project: ProjectId,
+        importance: Importance,
+    ) -> Result<Vec<String>, PlaneError> {
+        let states = self.states(project, importance).await?;
+        let started = states.into_iter().filter(|state| state.group == StateGroup::Started);
+        Ok(started.map(|state| state.name).collect())
+    }
+
+    /// The names of the labels, in lower case.
+    pub(super) async fn label_names(
+        &self,
+        project: ProjectId,
+        importance: Importance,
+    ) -> Result<Vec<String>, PlaneError> {
+        Ok(self.labels(project, importance).await?.into_keys().collect())
+    }
+
     async fn states(&self, project: ProjectId, importance: Importance) -> Result<Vec<State>, PlaneError> {
         if let Some(known) = lock(&self.catalog).states.get(&project) {
             return Ok(known.clone());

@@ -8,7 +8,6 @@ use super::{doctor_github, probe};
 use crate::adapters::kubernetes::Cluster;
 use crate::adapters::registry_files;
 use crate::cli::{AgentsDoctorArgs, Format};
-use crate::domain::escape;
 use crate::domain::finding::{Finding, State};
 use crate::domain::kubernetes::doctor::{
     AccessCheck, access_checks, drift, foreign_policies, removed_agents,
@@ -44,7 +43,7 @@ pub(super) async fn run(args: &AgentsDoctorArgs) -> anyhow::Result<Exit> {
     };
     let failed = findings.iter().any(|finding| finding.state == State::Failed);
     match args.format.format {
-        Format::Text => output::result(&text(&findings))?,
+        Format::Text => output::result(&output::findings::text(&findings))?,
         Format::Json => output::json(&Report { version: 1, context, findings })?,
     }
     Ok(if failed { Exit::Failed } else { Exit::Handled })
@@ -153,25 +152,4 @@ async fn access(cluster: &Cluster, check: &AccessCheck) -> Finding {
         "find the Role or ClusterRole that says so with `kubectl get rolebindings,clusterrolebindings -A -o wide`, \
          and apply `agents provision`",
     )
-}
-
-fn text(findings: &[Finding]) -> String {
-    let mut lines = Vec::new();
-    for finding in findings {
-        let mark = match finding.state {
-            State::Passed => "ok     ",
-            State::Failed => "FAILED ",
-            State::Warned => "warning",
-            State::Unknown => "unknown",
-        };
-        lines.push(format!("{mark} {}", finding.check));
-        lines.extend(finding.faults.iter().map(|fault| format!("          {fault}")));
-        lines.extend(finding.remedy.iter().map(|remedy| format!("          → {remedy}")));
-    }
-    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
-    let counts = [State::Passed, State::Failed, State::Warned, State::Unknown].map(count);
-    let [passed, failed, warned, unknown] = counts;
-    let warned = if warned == 0 { String::new() } else { format!("{warned} warnings, ") };
-    lines.push(format!("{passed} passed, {failed} failed, {warned}{unknown} unknown"));
-    escape::terminal(&lines.join("\n")).into_owned()
 }

@@ -55,6 +55,14 @@ pub(super) async fn run(registry: &Registry) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// Whether runs can work in one repository.
+pub(in crate::commands) async fn github_access(inspection: &Inspection, name: &Repository) -> Vec<Finding> {
+    match access(inspection, name, &mut BTreeMap::new()).await {
+        Ok(found) => found,
+        Err(fault) => vec![untold(name, "it can be reached", &fault)],
+    }
+}
+
 /// Whether runs can work in a repository.
 async fn access(
     inspection: &Inspection,

@@ -11,6 +11,8 @@ mod prompt;
 mod provision;
 mod sarif;
 
+pub(super) use doctor_github::github_access;
+
 use crate::cli::{AgentsCommand, AgentsSchemaArgs, SchemaOf};
 use crate::domain::registry::{agent_schema, astra_schema};
 use crate::error::Exit;

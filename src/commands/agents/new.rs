@@ -9,7 +9,9 @@ use anyhow::Context;
 use crate::adapters::registry_files;
 use crate::cli::AgentsNewArgs;
 use crate::domain::name::Role;
-use crate::domain::registry::{Content, NewFile, Registry, SourceFile, Sources, new_agent, parse};
+use crate::domain::registry::{
+    Content, NewAgent, NewFile, Registry, SourceFile, Sources, Status, new_agent, parse,
+};
 use crate::error::{Exit, UserError};
 use crate::output;
 
@@ -23,7 +25,8 @@ pub(super) fn run(args: &AgentsNewArgs) -> anyhow::Result<Exit> {
     let role = role(args.role.as_ref(), &registry)?;
     let has_guardrails = sources.files.iter().any(|file| file.path == GUARDRAILS);
     let guardrails: &[&str] = if has_guardrails { &[GUARDRAILS] } else { &[] };
-    let files = new_agent(&args.name, &role, &registry, guardrails);
+    let new = NewAgent { name: &args.name, role: &role, guardrails, status: Status::Inactive, image: None };
+    let files = new_agent(&new, &registry);
     check(&files, &mut sources)?;
     for file in &files {
         write(directory, file)?;

@@ -26,7 +26,7 @@ pub use fault::{Fault, Place, Rule, Severity};
 pub use forms::repository_glob;
 pub use parse::{Content, Parsed, SourceFile, Sources, parse};
 pub use schema::{agent_schema, astra_schema};
-pub use template::{NewFile, new_agent};
+pub use template::{NewAgent, NewFile, new_agent};
 pub(in crate::domain) use yaml::foreign as foreign_yaml;
 
 use super::name::{AgentName, Branch, ProjectId, Repository, Role};

@@ -232,20 +232,23 @@ mod properties {
 
         /// What `agents new` writes is read as it was meant, for every legal name.
         #[test]
-        fn a_new_agent_is_read_as_written(name in "[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?", role in 0_usize..4) {
+        fn a_new_agent_is_read_as_written(name in "[a-z0-9]([a-z0-9-]{0,55}[a-z0-9])?", role in 0_usize..4, ready: bool) {
+            let status = if ready { Status::Active } else { Status::Inactive };
             let registry = sample();
             let name: AgentName = name.parse().unwrap();
             prop_assume!(!registry.agents.contains_key(&name));
             let role = registry.roles.keys().nth(role).unwrap();
             let mut sources = sample_sources();
-            for file in new_agent(&name, role, &registry, &["prompts/guardrails.md"]) {
+            let guardrails = ["prompts/guardrails.md"];
+            let new = NewAgent { name: &name, role, guardrails: &guardrails, status, image: None };
+            for file in new_agent(&new, &registry) {
                 let content = Content::Bytes(file.text.into_bytes());
                 sources.files.push(SourceFile { path: file.path, content });
             }
             let parsed = parse(&sources).map_err(|faults| TestCaseError::fail(format!("{faults:?}")))?;
             prop_assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
             let agent = &parsed.registry.agents[&name];
-            prop_assert_eq!((&agent.name, &agent.role, agent.status), (&name, role, Status::Inactive));
+            prop_assert_eq!((&agent.name, &agent.role, agent.status), (&name, role, status));
         }
     }
 }
