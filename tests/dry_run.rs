@@ -51,7 +51,7 @@ fn the_manifests_of_a_run_are_shown_without_a_cluster_and_without_values() {
     let output = dispatch(&site, &[], &["--dry-run", "client"]);
     let (shown, said) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("vega"), "the decision is told to people: {said}");
+    assert!(said.contains("would be dispatched to vega"), "the decision is told to people: {said}");
     let manifests: Vec<Value> =
         shown.split("---\n").skip(1).map(|one| serde_saphyr::from_str(one).unwrap()).collect();
     let kinds: Vec<&Value> = manifests.iter().map(|manifest| &manifest["kind"]).collect();

@@ -25,6 +25,7 @@ use crate::output::{self, decision_table, workflow};
 
 mod dry_run;
 mod on_cluster;
+mod readiness;
 mod wait;
 
 use wait::{Waited, wait};
@@ -44,7 +45,7 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
             carry_out(local, &meant(&args.task, local).await?, args.detach).await?
         }
     };
-    finish(place.state(), args.format.format, &report)?;
+    finish(&place, args.format.format, &report)?;
     Ok(exit)
 }
 
@@ -91,6 +92,7 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
         Meant::ByHand { item } => (item, Hint { item: item.reference(), by_hand: true }),
         Meant::NoItem { delivery } => return without_item(local, delivery).await,
     };
+    readiness::check(local, item, hint.by_hand).await?;
     let is_told = matches!(meant, Meant::Told { .. });
     let is_news = !is_told || store.store_snapshot(item).map_err(store_error)?;
     // With a key for Plane, what counts is what is there now, not how old its event is.
@@ -202,26 +204,32 @@ fn say_where(local: &Local, run: &RunId) {
     output::say(&confinement::level().to_string());
 }
 
-fn finish(state: &StateDirectory, format: Format, report: &DecisionReport) -> anyhow::Result<()> {
+fn finish(place: &Place, format: Format, report: &DecisionReport) -> anyhow::Result<()> {
     workflow::set_outputs(&report.step_outputs())?;
     if format == Format::Json {
         return output::json(report);
     }
+    let by_hand =
+        report.task.as_ref().and_then(|task| task.key.as_deref()).filter(|_| place.plane().is_none());
     let words = match (&report.run, &report.result) {
-        (_, Some(result)) => ending(state, result),
+        (_, Some(result)) => ending(place.state(), result, by_hand),
         (Some(run), None) => format!("{run}: {}", report.outcome.name()),
         (None, None) => report.outcome.name().to_owned(),
     };
     output::result(&words)
 }
 
-/// How a run ended, for people.
-fn ending(state: &StateDirectory, result: &RunResult) -> String {
+/// How a run ended, for people. `by_hand`: the task, where there is no Plane to move it in.
+fn ending(state: &StateDirectory, result: &RunResult, by_hand: Option<&str>) -> String {
     let run = &result.run;
     let mut lines = vec![format!("{run}: {}", message::outcome_name(result.outcome))];
     if let Some(class) = result.class {
         lines.push(format!("why        {}", message::one_line(&result.reason, 300)));
-        lines.push(format!("next step  {}", message::class_next_step(class)));
+        let next = by_hand.map_or_else(
+            || message::class_next_step(class).to_owned(),
+            |task| message::class_next_step_by_hand(class, task),
+        );
+        lines.push(format!("next step  {next}"));
     }
     if let Some(branch) = &result.branch {
         lines.push(format!("branch     {branch}"));

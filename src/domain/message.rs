@@ -129,28 +129,44 @@ pub fn class_sentence(class: FailureClass) -> &'static str {
 /// What to do about an attempt that failed with the machine.
 pub const RETRIED: &str = "It is tried again by itself, `max_attempts` times in all.";
 
+/// How a run is asked for again in Plane.
+macro_rules! reopen {
+    () => {
+        "move the item back to a not yet started state"
+    };
+}
+
 /// What to do after a failure of this class, in one sentence.
 pub fn class_next_step(class: FailureClass) -> &'static str {
     match class {
         FailureClass::Infrastructure => {
-            "It was tried as often as `max_attempts` allows; check the machine or the service, then move the item back to a not yet started state."
+            concat!(
+                "It was tried as often as `max_attempts` allows; check the machine or the service, then ",
+                reopen!(),
+                "."
+            )
         }
         FailureClass::Agent => {
-            "Read the log of the run, make the task clearer or smaller, then move the item back to a not yet started state."
+            concat!("Read the log of the run, make the task clearer or smaller, then ", reopen!(), ".")
         }
         FailureClass::Policy => {
             "Read which rule refused it: change the task, or do this part by hand; only a person may change protected files."
         }
         FailureClass::Credentials => {
-            "Renew the agent's credential in its vault, then move the item back to a not yet started state."
+            concat!("Renew the agent's credential in its vault, then ", reopen!(), ".")
         }
         FailureClass::Task => {
-            "Correct the task's lines or the registry, then move the item back to a not yet started state."
+            concat!("Correct the task's lines or the registry, then ", reopen!(), ".")
         }
         FailureClass::Cancelled => {
-            "Nothing is to be done; to have it worked on again, move the item back to a not yet started state."
+            concat!("Nothing is to be done; to have it worked on again, ", reopen!(), ".")
         }
     }
+}
+
+/// The same where there is no Plane: the task is asked for by hand.
+pub fn class_next_step_by_hand(class: FailureClass, task: &str) -> String {
+    class_next_step(class).replace(reopen!(), &format!("run `astra-dispatch dispatch --task {task}`"))
 }
 
 /// What is said of a run that left nothing.
@@ -225,6 +241,23 @@ mod tests {
         > \---
         > \=== \!\[a\](b)
         ");
+    }
+
+    #[test]
+    fn without_plane_nobody_is_told_to_move_an_item() {
+        for class in [
+            FailureClass::Infrastructure,
+            FailureClass::Agent,
+            FailureClass::Credentials,
+            FailureClass::Task,
+            FailureClass::Cancelled,
+        ] {
+            let step = class_next_step_by_hand(class, "AST-1");
+            assert!(
+                step.contains("`astra-dispatch dispatch --task AST-1`") && !step.contains("item"),
+                "{step}"
+            );
+        }
     }
 
     #[test]

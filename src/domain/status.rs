@@ -230,9 +230,14 @@ fn row(known: &KnownRun) -> RunStatus {
         reason,
         next: hindrance.as_ref().map(|it| it.next.clone()).or_else(|| next_step(class?, state)),
         branch: result.and_then(|result| result.branch.as_ref()).map(ToString::to_string),
-        since: job.created_at.to_string(),
-        ended: job.end.as_ref().map(|end| end.at.to_string()),
+        since: whole_seconds(job.created_at),
+        ended: job.end.as_ref().map(|end| whole_seconds(end.at)),
     }
+}
+
+/// A time as people read it: nobody looks for nanoseconds.
+fn whole_seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 /// What to do about a run that has ended in this way.
@@ -258,7 +263,7 @@ fn reserved(run: &RunId, task: &TaskKey, agent: &AgentName, attempt: u32, since:
         reason: None,
         next: None,
         branch: None,
-        since: since.to_string(),
+        since: whole_seconds(since),
         ended: None,
     }
 }
@@ -272,7 +277,7 @@ fn waiting(ledger: &Ledger, registry: &Registry) -> Vec<WaitingStatus> {
         task: task(hint),
         item: hint.item.to_string(),
         priority: message::priority_name(hint.priority).to_owned(),
-        since: hint.since.to_string(),
+        since: whole_seconds(hint.since),
     };
     ledger.waiting.iter().map(row).collect()
 }

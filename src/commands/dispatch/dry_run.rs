@@ -35,7 +35,7 @@ pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result
         Meant::ByHand { item } => (item, true),
         Meant::NoItem { delivery } => {
             let report = DecisionReport::not_a_work_item(delivery, &opened.registry);
-            output::say(&decision_table::text(&report, &opened.registry, false));
+            output::say(&decision_table::text(&report, &opened.registry, true));
             return Ok(Exit::Handled);
         }
     };
@@ -44,7 +44,7 @@ pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result
     let hint = Hint { item: item.reference(), by_hand };
     let (report, new) = tried(&workforce, &copy, &told, hint, meant.delivery(), None).await?;
     let held = Arc::new(Held::open(&opened.directory)?);
-    output::say(&decision_table::text(&report, &opened.registry, false));
+    output::say(&decision_table::text(&report, &opened.registry, true));
     if let Some(new) = new {
         let maker = run_maker(&opened.registry, held, opened.surroundings)?;
         let unmakeable = |reason: String| UserError::usage(reason, "correct it and run this again");
@@ -81,7 +81,7 @@ pub(super) async fn on_server(cluster: &OnCluster, task: &TaskArgs) -> anyhow::R
         Meant::ByHand { item } => tried_on_cluster(cluster, item, true, None).await?,
         Meant::NoItem { delivery } => (DecisionReport::not_a_work_item(delivery, cluster.registry()), None),
     };
-    output::say(&decision_table::text(&report, cluster.registry(), false));
+    output::say(&decision_table::text(&report, cluster.registry(), true));
     let Some(new) = new else { return Ok(Exit::Handled) };
     let answers = cluster.store.try_run(&new).await.map_err(cluster_error)?;
     let mut lines = Vec::new();

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::adapters::store::sqlite::LocalRun;
 use crate::commands::cancel;
 use crate::commands::local::{Local, store_error};
+use crate::domain::escape;
 use crate::domain::job::{CancelReason, Job, JobPhase};
+use crate::domain::ledger::Entry;
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::result::RunResult;
@@ -96,9 +99,10 @@ impl Watch {
             }
             let mut known = local.executor.store.run(&self.run).map_err(store_error)?;
             if let Some(next) = replacement(local, known.as_ref()).await? {
-                self.say(&format!("{} was lost and is tried again as {next}", self.run));
-                known = local.executor.store.run(&next).map_err(store_error)?;
-                self.run = next;
+                let words = tried_again(known.as_ref(), &next, Timestamp::now());
+                self.say(&escape::terminal(&format!("{}: {words}", self.run)));
+                known = local.executor.store.run(&next.run).map_err(store_error)?;
+                self.run = next.run;
                 self.said = None;
             }
             let is_ended = known.as_ref().is_some_and(|known| known.job.phase == JobPhase::Claimed);
@@ -156,11 +160,20 @@ impl Watch {
 }
 
 /// The attempt that took a run's place, whoever's pass made it.
-async fn replacement(local: &Local, known: Option<&LocalRun>) -> anyhow::Result<Option<RunId>> {
+async fn replacement(local: &Local, known: Option<&LocalRun>) -> anyhow::Result<Option<Entry>> {
     let Some(job) = known.map(|known| &known.job).filter(|job| is_replaced(job)) else { return Ok(None) };
     let entries = local.ledger().await?.entries;
-    let next = entries.into_iter().find(|entry| entry.item == job.item && entry.run != job.run);
-    Ok(next.map(|entry| entry.run))
+    Ok(entries.into_iter().find(|entry| entry.item == job.item && entry.run != job.run))
+}
+
+/// Why an attempt was lost, and when the next one begins.
+fn tried_again(lost: Option<&LocalRun>, next: &Entry, now: Timestamp) -> String {
+    let failure = lost.and_then(|known| known.job.end.as_ref()?.failure.as_ref());
+    let why =
+        failure.map_or_else(|| "it was lost".to_owned(), |failure| message::one_line(&failure.reason, 300));
+    let wait = next.not_before.map_or(0, |at| at.duration_since(now).as_secs());
+    let when = if wait > 0 { format!("in {wait} s") } else { "now".to_owned() };
+    format!("{why}; it is tried again {when}, as {} (attempt {})", next.run, next.attempt)
 }
 
 fn is_replaced(job: &Job) -> bool {

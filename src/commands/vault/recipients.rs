@@ -49,12 +49,15 @@ fn show(args: &VaultListArgs) -> anyhow::Result<Exit> {
 fn add(args: &RecipientArgs) -> anyhow::Result<Exit> {
     check_recipient(&args.recipient)?;
     let mut edit = Edit::begin(&args.registry.registry, &Identities::required()?)?;
-    let added = edit.vault.recipients.insert(args.recipient.clone());
+    let (is_new, added) = (edit.is_new, edit.vault.recipients.insert(args.recipient.clone()));
     edit.commit(None)?;
-    output::say(if added {
-        "the recipient can open the vault now, and so read all agents' values"
-    } else {
-        "the recipient could open the vault already"
+    output::say(match (is_new, added) {
+        (true, false) => "the vault is made; the recipient, who is you, can open it",
+        (true, true) => {
+            "the vault is made; the recipient can open it, as you can, and so read all agents' values"
+        }
+        (false, true) => "the recipient can open the vault now, and so read all agents' values",
+        (false, false) => "the recipient could open the vault already",
     });
     output::say(&format!("commit {VAULT} and {RECIPIENTS}"));
     Ok(Exit::Handled)

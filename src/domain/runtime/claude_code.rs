@@ -15,6 +15,12 @@ use crate::domain::prompt;
 use crate::domain::result::{FailureClass, Tokens};
 use crate::domain::run_plan::ModelPlan;
 
+/// Its name in the PATH.
+pub const PROGRAM: &str = "claude";
+/// What to do where the program is not installed.
+pub const INSTALL: &str =
+    "install Claude Code (`npm install -g @anthropic-ai/claude-code`), or choose an image that has it";
+
 /// Tries after a failed request. The CLI's default of 10 takes three minutes to report a wrong key.
 const MAX_RETRIES: u32 = 6;
 
@@ -38,7 +44,7 @@ pub fn invocation(model: &ModelPlan, places: &Places, task: &str) -> Invocation 
     }
     arguments.extend(["--append-system-prompt-file".to_owned(), places.system_prompt.clone()]);
     Invocation {
-        program: "claude".to_owned(),
+        program: PROGRAM.to_owned(),
         arguments,
         fixed: vec![
             ("CLAUDE_CONFIG_DIR".to_owned(), format!("{}/.claude", places.home)),
@@ -48,7 +54,7 @@ pub fn invocation(model: &ModelPlan, places: &Places, task: &str) -> Invocation 
         ],
         defaults: vec![("CLAUDE_CODE_MAX_RETRIES".to_owned(), MAX_RETRIES.to_string())],
         input: format!("{}\n\n{}", task.trim_end(), prompt::places(&places.workspace, &places.output)),
-        install: "install Claude Code (`npm install -g @anthropic-ai/claude-code`), or choose an image that has it",
+        install: INSTALL,
     }
 }
 

@@ -12,6 +12,11 @@ use crate::domain::prompt;
 use crate::domain::result::{FailureClass, Tokens};
 use crate::domain::run_plan::ModelPlan;
 
+/// Its name in the PATH.
+pub const PROGRAM: &str = "codex";
+/// What to do where the program is not installed.
+pub const INSTALL: &str = "install Codex (`npm install -g @openai/codex`), or choose an image that has it";
+
 /// The API, unless a credential of this name says another.
 const BASE_URL: (&str, &str) = ("OPENAI_BASE_URL", "https://api.openai.com/v1");
 
@@ -41,7 +46,7 @@ pub fn invocation(
     }
     arguments.extend(["-m".to_owned(), model.model.clone(), "-".to_owned()]);
     Invocation {
-        program: "codex".to_owned(),
+        program: PROGRAM.to_owned(),
         arguments,
         fixed: Vec::new(),
         defaults: Vec::new(),
@@ -51,7 +56,7 @@ pub fn invocation(
             prompts.task.trim_end(),
             prompt::places(&places.workspace, &places.output)
         ),
-        install: "install Codex (`npm install -g @openai/codex`), or choose an image that has it",
+        install: INSTALL,
     }
 }
 

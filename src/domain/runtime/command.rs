@@ -5,6 +5,9 @@ use super::{Exit, Invocation, ProcessEnd, Stream, not_started, unexplained};
 use crate::domain::phase::{AgentEnding, AgentReport};
 use crate::domain::result::FailureClass;
 
+/// What to do where the program is not installed.
+pub const INSTALL: &str = "install it here, or choose an image that has it";
+
 /// The command line. An empty command names no program, which the registry does not let through.
 pub fn invocation(command: &[String]) -> Invocation {
     let (program, arguments) =
@@ -15,7 +18,7 @@ pub fn invocation(command: &[String]) -> Invocation {
         fixed: Vec::new(),
         defaults: Vec::new(),
         input: String::new(),
-        install: "install it here, or choose an image that has it",
+        install: INSTALL,
     }
 }
 

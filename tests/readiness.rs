@@ -1,0 +1,65 @@
+//! What an agent lacks on this machine is said before its run starts, and nothing is remembered of it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/site.rs"]
+mod site;
+
+use serde_json::json;
+use site::{Site, text};
+
+const KEY: (&str, &str) = ("ANTHROPIC_API_KEY", "sk-ant-0123456789");
+
+/// A site whose coder is Claude Code, and a directory with a program of that name.
+fn site() -> Site {
+    let site = Site::new("true", 1);
+    let agent = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+    let runtime = agent.lines().find(|line| line.starts_with("runtime:")).unwrap();
+    let claude = "runtime: {kind: claude-code, model: sonnet, models: [sonnet], max_turns: 5, max_cost_usd: 1, tools: [Read]}";
+    let agent = agent.replace(runtime, claude).replace("env: []", "env: [ANTHROPIC_API_KEY]");
+    site.write(".astra/agents/vega.yaml", &agent);
+    site.write("bin/claude", "");
+    site
+}
+
+#[test]
+fn what_is_missing_is_said_before_anything_starts() {
+    let site = site();
+    let event = site.event(1, 1, &json!({}));
+    let with_claude = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let github = ("ASTRA_GIT_BASE_URL", "https://git.invalid");
+    for (path, variables, words) in [
+        ("/usr/bin:/bin", vec![KEY], "needs the program `claude`"),
+        ("/usr/bin:/bin", vec![KEY], "npm install -g @anthropic-ai/claude-code"),
+        (&with_claude, vec![], "`export ANTHROPIC_API_KEY=…`"),
+        (&with_claude, vec![KEY, github], "`export GITHUB_TOKEN=…`"),
+    ] {
+        let mut command = site.command(&["dispatch", "--event", &event]);
+        let output = command.env("PATH", path).envs(variables).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+        assert_eq!(site.status()["runs"], json!([]), "nothing started");
+    }
+    // An event that wants nothing of it is handled all the same.
+    let done = site.event(1, 2, &json!({"state": {"name": "Done", "group": "completed"}}));
+    assert_eq!(site.json(&["dispatch", "--event", &done, "--format", "json"])["outcome"], "ignored");
+}
+
+#[test]
+fn with_all_that_it_needs_the_run_starts_from_the_same_event() {
+    let site = site();
+    let event = site.event(1, 1, &json!({}));
+    let path = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    assert_eq!(site.run(&["dispatch", "--event", &event]).status.code(), Some(2));
+    let mut command = site.command(&["dispatch", "--event", &event, "--detach"]);
+    let output = command.env("PATH", path).envs([KEY]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let status = site.status();
+    let (run, since) = (&status["runs"][0]["run"], status["runs"][0]["since"].as_str().unwrap());
+    assert!(since.ends_with('Z') && !since.contains('.'), "whole seconds: {since}");
+    // The program is an empty file: whatever becomes of the run, it was begun and can be stopped.
+    assert!(site.run(&["cancel", run.as_str().unwrap()]).status.success());
+    let by_hand = text(&site.run(&["dispatch", "--task", "AST-1"]).stderr);
+    assert!(by_hand.contains("no agent can work here"), "{by_hand}");
+}
