@@ -17,6 +17,26 @@ fn action() -> Value {
     serde_saphyr::from_str(&std::fs::read_to_string(root("action.yml")).unwrap()).unwrap()
 }
 
+/// Those that start by themselves; all of them call `run.yml`.
+const WORKFLOWS: [&str; 3] = ["dispatch", "publish", "sweep"];
+
+fn workflow(directory: &str, name: &str) -> String {
+    std::fs::read_to_string(root(&format!("{directory}/workflows/{name}.yml"))).unwrap()
+}
+
+/// What the jobs of a workflow may do, and why: `contents: read`, `the registry`.
+fn permissions(workflow: &str) -> BTreeSet<(&str, &str)> {
+    let mut found = BTreeSet::new();
+    let mut lines = workflow.lines();
+    while lines.any(|line| line == "    permissions:") {
+        let inside = lines.by_ref().take_while(|line| line.starts_with("      "));
+        found.extend(
+            inside.map(|line| line.trim().split_once(" # ").expect("a permission says what it is for")),
+        );
+    }
+    found
+}
+
 /// Every environment variable that an option has.
 fn variables(command: &clap::Command, into: &mut BTreeSet<String>) {
     let of_options = command.get_arguments().filter_map(|argument| argument.get_env());
@@ -70,13 +90,30 @@ fn the_page_is_the_one_of_the_description() {
             writeln!(page, "| `{name}` | {} |", about["description"].as_str().unwrap()).unwrap();
         }
     }
-    page.push_str(
-        "\n## Permissions\n\n`contents: read`, to check the registry out. Whatever else a command needs comes from the \
-         vault, the\nkubeconfig and the variables that the workflow hands on.\n",
-    );
+    page.push_str("\n## Permissions\n\n| workflow | permission | for |\n|---|---|---|\n");
+    for name in WORKFLOWS {
+        for (permission, why) in permissions(&workflow(".github", name)) {
+            writeln!(page, "| `{name}.yml` | `{permission}` | {why} |").unwrap();
+        }
+    }
     let path = root("docs/action.md");
     if std::env::var_os("ASTRA_WRITE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();
     }
     assert_eq!(std::fs::read_to_string(path).unwrap(), page, "write it with ASTRA_WRITE_DOCS=1");
+}
+
+#[test]
+fn the_workflows_to_copy_are_our_own_with_the_action_pinned() {
+    let is_pin = |line: &&str| line.contains("uses: astra/dispatch-action@");
+    let example = workflow("examples", "run");
+    let pin = example.lines().find(is_pin).expect("the example names the Action");
+    for name in WORKFLOWS.into_iter().chain(["run"]) {
+        let path = root(&format!("examples/workflows/{name}.yml"));
+        let expected = workflow(".github", name).replace("        uses: ./\n", &format!("{pin}\n"));
+        if std::env::var_os("ASTRA_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected, "write it with ASTRA_WRITE_DOCS=1");
+    }
 }
