@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::ExecutorChoice;
+use crate::domain::init::ActionCommit;
 use crate::domain::name::{AgentName, Branch, Repository};
 
 /// Options of `init`.
@@ -35,6 +36,9 @@ pub struct InitArgs {
     /// On a cluster: the image with the agent's program, by digest
     #[arg(long, env = "ASTRA_AGENT_IMAGE", value_name = "IMAGE", required_if_eq("executor", "kubernetes"))]
     pub agent_image: Option<String>,
+    /// On a cluster: the commit of astra/dispatch-action that the workflows run [default: the last release]
+    #[arg(long, env = "ASTRA_ACTION_COMMIT", value_name = "COMMIT")]
+    pub action_commit: Option<ActionCommit>,
     /// Only show what would be written and changed
     #[arg(long, env = "ASTRA_DIFF")]
     pub diff: bool,

@@ -99,7 +99,8 @@ async fn setup(
     };
     let has_model_address = is_set("ANTHROPIC_BASE_URL");
     let agent = args.agent.clone();
-    Ok((Setup { tracker, repository, base, agent, has_model_address, images }, found))
+    let action = args.action_commit.clone();
+    Ok((Setup { tracker, repository, base, agent, has_model_address, images, action }, found))
 }
 
 /// Refuses to write what `agents check` would refuse, together with what is there already.

@@ -1,5 +1,7 @@
 //! What `init` writes: a registry with one agent, and the workflows that call it.
 
+use std::str::FromStr;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -19,11 +21,12 @@ pub const LABEL: &str = "agent:coder";
 pub const SYSTEM_NAMESPACE: &str = "astra-system";
 const GUARDRAILS: &str = "prompts/guardrails.md";
 const GUARDRAILS_TEXT: &str = include_str!("../../fixtures/registry/prompts/guardrails.md");
+const ACTION: &str = "uses: astra/dispatch-action@";
 const WORKFLOWS: [(&str, &str); 4] = [
-    (".github/workflows/dispatch.yml", include_str!("../../.github/workflows/dispatch.yml")),
-    (".github/workflows/publish.yml", include_str!("../../.github/workflows/publish.yml")),
-    (".github/workflows/run.yml", include_str!("../../.github/workflows/run.yml")),
-    (".github/workflows/sweep.yml", include_str!("../../.github/workflows/sweep.yml")),
+    (".github/workflows/dispatch.yml", include_str!("../../examples/workflows/dispatch.yml")),
+    (".github/workflows/publish.yml", include_str!("../../examples/workflows/publish.yml")),
+    (".github/workflows/run.yml", include_str!("../../examples/workflows/run.yml")),
+    (".github/workflows/sweep.yml", include_str!("../../examples/workflows/sweep.yml")),
 ];
 
 /// Everything that was asked or found out.
@@ -41,6 +44,25 @@ pub struct Setup {
     pub has_model_address: bool,
     /// On a cluster: the images of our own steps and of the agent, by digest.
     pub images: Option<Images>,
+    /// The commit of the Action that the workflows run, if not the one of the last release.
+    pub action: Option<ActionCommit>,
+}
+
+/// A commit of the Action: 40 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionCommit(String);
+
+impl FromStr for ActionCommit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 40 && text.bytes().all(is_digit) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a commit has 40 hexadecimal digits: a tag or a branch may be moved to other code")
+        }
+    }
 }
 
 /// Images by digest.
@@ -135,9 +157,19 @@ pub fn files(setup: &Setup) -> Result<Vec<NewFile>, Vec<Fault>> {
         files.push(file(FIRST_TASK, &format!("{:#}\n", first_task(setup))));
     }
     if setup.images.is_some() {
-        files.extend(WORKFLOWS.iter().map(|(path, text)| file(path, text)));
+        files.extend(WORKFLOWS.iter().map(|(path, text)| file(path, &pinned(text, setup.action.as_ref()))));
     }
     Ok(files)
+}
+
+/// A workflow that runs this commit of the Action.
+fn pinned(workflow: &str, action: Option<&ActionCommit>) -> String {
+    let Some(ActionCommit(commit)) = action else { return workflow.to_owned() };
+    let pin = |line: &str| match line.split_once(ACTION) {
+        Some((before, _)) => format!("{before}{ACTION}{commit}\n"),
+        None => format!("{line}\n"),
+    };
+    workflow.lines().map(pin).collect()
 }
 
 /// An agent's file that also hands over where its model is.
@@ -244,6 +276,12 @@ pub fn next_steps(setup: &Setup, prepared: Prepared) -> Vec<(String, &'static st
     let agent = &setup.agent;
     let mut steps: Vec<(String, &'static str)> = Vec::new();
     if setup.images.is_some() {
+        if setup.action.is_none() {
+            steps.push((
+                "astra-dispatch init … --action-commit COMMIT --force".to_owned(),
+                "there is no release yet: the commit of astra/dispatch-action that the workflows run",
+            ));
+        }
         steps.extend([
             ("age-keygen -o ~/.astra-key".to_owned(), "an identity of yours, which opens the vault"),
             ("export ASTRA_VAULT_IDENTITY=~/.astra-key".to_owned(), ""),
@@ -302,6 +340,7 @@ mod tests {
             agent: "vega".parse().unwrap(),
             has_model_address: false,
             images,
+            action: None,
         }
     }
 
@@ -335,6 +374,21 @@ mod tests {
             assert_eq!(handed(&with_address), ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]);
             let workflows = files.iter().filter(|file| file.path.starts_with(".github/")).count();
             assert_eq!(workflows, if images.is_some() { WORKFLOWS.len() } else { 0 });
+        }
+    }
+
+    #[test]
+    fn the_workflows_run_the_commit_that_was_given() {
+        let image = format!("registry.example.com/astra@sha256:{}", "0".repeat(64));
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let action = Some(commit.parse().unwrap());
+        let images = Some(Images { own: image.clone(), agent: image });
+        let files = files(&Setup { action, ..setup(None, images) }).unwrap();
+        let uses: Vec<&str> =
+            files.iter().flat_map(|file| file.text.lines()).filter(|line| line.contains(ACTION)).collect();
+        assert_eq!(uses, [format!("        {ACTION}{commit}")]);
+        for none in ["main", "v1", &commit[1..], &commit.to_uppercase()] {
+            assert!(none.parse::<ActionCommit>().is_err(), "{none}");
         }
     }
 
