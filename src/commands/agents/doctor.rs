@@ -31,22 +31,27 @@ struct Report {
 
 pub(super) async fn run(args: &AgentsDoctorArgs) -> anyhow::Result<Exit> {
     let registry = registry_files::load(&args.registry.registry)?;
-    let (context, findings) = if args.github {
-        ("GitHub".to_owned(), doctor_github::run(&registry).await?)
+    let (context, findings, is_unanswered) = if args.github {
+        let found = doctor_github::run(&registry).await?;
+        ("GitHub".to_owned(), found.findings, found.is_unanswered)
     } else {
         let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
         let mut findings = examine(&cluster, &registry, &args.api_server).await?;
         if args.probe {
             findings.extend(probe::run(&cluster, &registry).await?);
         }
-        (cluster.context, findings)
+        (cluster.context, findings, false)
     };
     let failed = findings.iter().any(|finding| finding.state == State::Failed);
     match args.format.format {
         Format::Text => output::result(&output::findings::text(&findings))?,
         Format::Json => output::json(&Report { version: 1, context, findings })?,
     }
-    Ok(if failed { Exit::Failed } else { Exit::Handled })
+    Ok(match (failed, is_unanswered) {
+        (true, _) => Exit::Failed,
+        (false, true) => Exit::Retry,
+        (false, false) => Exit::Handled,
+    })
 }
 
 async fn examine(

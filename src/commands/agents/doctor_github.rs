@@ -12,8 +12,28 @@ use crate::domain::name::{Branch, Repository};
 use crate::domain::registry::Registry;
 use crate::error::UserError;
 
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) findings: Vec<Finding>,
+    /// GitHub did not answer a question, so there is more to be known.
+    pub(super) is_unanswered: bool,
+}
+
+impl Found {
+    /// What nobody mends by himself is a failure; the rest is worth another try.
+    fn untold(&mut self, check: String, fault: &GitHubFault) {
+        self.findings.push(if fault.is_passing() {
+            self.is_unanswered = true;
+            Finding::unknown(check, fault.to_string(), "run this again later")
+        } else {
+            Finding::new(check, vec![fault.to_string()], fault.remedy())
+        });
+    }
+}
+
 /// Looks at every repository of `projects:`.
-pub(super) async fn run(registry: &Registry) -> anyhow::Result<Vec<Finding>> {
+pub(super) async fn run(registry: &Registry) -> anyhow::Result<Found> {
     let tokens = Tokens::of_environment()?.ok_or_else(|| {
         UserError::usage(
             "there is no way to sign in to GitHub",
@@ -29,30 +49,36 @@ pub(super) async fn run(registry: &Registry) -> anyhow::Result<Vec<Finding>> {
     let own = std::env::var("GITHUB_REPOSITORY").ok().and_then(|name| name.parse().ok());
     let others = own.into_iter().chain(registry.run_log.repository.clone());
     let names: Vec<Repository> = repositories.keys().cloned().chain(others).collect();
-    let mut findings = Vec::new();
+    let mut found = Found::default();
     let mut installations: BTreeMap<u64, Installation> = BTreeMap::new();
     for (name, bases) in &repositories {
         match access(&inspection, name, &mut installations).await {
-            Ok(found) => findings.extend(found),
+            Ok(findings) => found.findings.extend(findings),
             Err(fault) => {
-                findings.push(untold(name, "it can be reached", &fault));
+                found.untold(format!("{name}: it can be reached"), &fault);
                 continue;
             }
         }
-        findings.extend(match rules(&inspection, name, bases).await {
-            Ok(found) => found,
-            Err(fault) => vec![untold(name, "its rules can be read", &fault)],
-        });
-        findings.push(match inspection.workflows(name).await {
-            Ok(found) => workflows::judge(name, &found),
-            Err(fault) => untold(name, "its workflows can be read", &fault),
-        });
+        match rules(&inspection, name, bases).await {
+            Ok(findings) => found.findings.extend(findings),
+            Err(fault) => found.untold(format!("{name}: its rules can be read"), &fault),
+        }
+        match inspection.workflows(name).await {
+            Ok(workflows) => found.findings.push(workflows::judge(name, &workflows)),
+            Err(fault) => found.untold(format!("{name}: its workflows can be read"), &fault),
+        }
     }
     for installation in installations.values() {
-        findings.push(installation.excess());
-        findings.push(reach(&inspection, installation, &names).await);
+        found.findings.push(installation.excess());
+        match reachable(&inspection, installation).await {
+            Ok(reachable) => found.findings.push(installation.reach(&names, reachable.as_deref())),
+            Err(fault) => {
+                let account = &installation.account;
+                found.untold(format!("{account}: which repositories the App reaches can be read"), &fault);
+            }
+        }
     }
-    Ok(findings)
+    Ok(found)
 }
 
 /// Whether runs can work in one repository.
@@ -106,25 +132,13 @@ async fn rules(
     Ok(github_doctor::rules(name, &rules).into_iter().chain(missing).collect())
 }
 
-async fn reach(inspection: &Inspection, installation: &Installation, names: &[Repository]) -> Finding {
+/// The repositories that an installation reaches; `None`: all of its account.
+async fn reachable(
+    inspection: &Inspection,
+    installation: &Installation,
+) -> Result<Option<Vec<String>>, GitHubFault> {
     if installation.reaches_all {
-        return installation.reach(names, None);
+        return Ok(None);
     }
-    match inspection.reachable(installation.id).await {
-        Ok(reachable) => installation.reach(names, Some(&reachable)),
-        Err(fault) => Finding::unknown(
-            format!("{}: which repositories the App reaches can be read", installation.account),
-            fault.to_string(),
-            fault.remedy(),
-        ),
-    }
-}
-
-/// What nobody mends by himself is a failure; the rest is worth another try.
-fn untold(name: &Repository, what: &str, fault: &GitHubFault) -> Finding {
-    let check = format!("{name}: {what}");
-    if fault.is_passing() {
-        return Finding::unknown(check, fault.to_string(), "run this again later");
-    }
-    Finding::new(check, vec![fault.to_string()], fault.remedy())
+    inspection.reachable(installation.id).await.map(Some)
 }

@@ -1,6 +1,7 @@
 //! Which workflows a branch or a pull request of a run starts, and with which secrets. A workflow that
 //! runs the branch's own code gives its secrets to whoever wrote that.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use globset::GlobBuilder;
@@ -26,19 +27,54 @@ static ALL_SECRETS: LazyLock<Regex> =
 pub fn judge(repository: &Repository, workflows: &[(String, String)]) -> Finding {
     Finding::warning(
         format!("{repository}: `astra/**` starts no workflow that has secrets"),
-        workflows.iter().filter_map(|(path, text)| danger(path, text)).collect(),
+        dangers(workflows),
         "leave `astra/**` out of its `on:`, or keep the secrets in an environment that such branches may not \
          use; where neither is possible, review before a run's pull request is opened",
     )
 }
 
-fn danger(path: &str, text: &str) -> Option<String> {
-    let secrets = secrets(text)?;
-    let Some(workflow) = foreign_yaml(text) else {
-        return Some(format!("`{path}` cannot be read, and names {secrets}"));
+fn dangers(workflows: &[(String, String)]) -> Vec<String> {
+    let read: BTreeMap<&str, Option<Value>> =
+        workflows.iter().map(|(path, text)| (path.as_str(), foreign_yaml(text))).collect();
+    let started = started(&read);
+    let danger = |(path, text): &(String, String)| {
+        let secrets = secrets(text)?;
+        match (&read[path.as_str()], started.get(path.as_str())) {
+            (None, _) => Some(format!("`{path}` cannot be read, and names {secrets}")),
+            (Some(_), how) => Some(format!("`{path}` {} and has {secrets}", how?)),
+        }
     };
-    let events = started_by(&workflow["on"]);
-    (!events.is_empty()).then(|| format!("`{path}` starts on {} and has {secrets}", events.join(", ")))
+    workflows.iter().filter_map(danger).collect()
+}
+
+/// The workflows that a run's branch starts, and how: by an event, or called by one of them. A called one
+/// has the secrets of its jobs' environments, which its caller need not name.
+fn started<'w>(read: &'w BTreeMap<&'w str, Option<Value>>) -> BTreeMap<&'w str, String> {
+    let mut started = BTreeMap::new();
+    let mut callers = Vec::new();
+    for (path, workflow) in read.iter().filter_map(|(path, workflow)| Some((*path, workflow.as_ref()?))) {
+        let events = started_by(&workflow["on"]);
+        if !events.is_empty() {
+            started.insert(path, format!("starts on {}", events.join(", ")));
+            callers.push((path, workflow));
+        }
+    }
+    while let Some((caller, workflow)) = callers.pop() {
+        for called in called(workflow) {
+            let Some((path, Some(workflow))) = read.get_key_value(called) else { continue };
+            if !started.contains_key(path) {
+                started.insert(*path, format!("is called by `{caller}`"));
+                callers.push((*path, workflow));
+            }
+        }
+    }
+    started
+}
+
+/// The workflows of the same repository that a workflow's jobs are.
+fn called(workflow: &Value) -> impl Iterator<Item = &str> {
+    let jobs = workflow["jobs"].as_object().into_iter().flatten();
+    jobs.filter_map(|(_, job)| job.get("uses")?.as_str()?.strip_prefix("./"))
 }
 
 /// The secrets that a workflow names, but for the token that every job has.
@@ -148,12 +184,21 @@ mod tests {
             file("b.yml", "on: push\n"),
             file("c.yml", "on: schedule\nenv: {K: '${{ secrets.KEY }}'}\n"),
             file("d.yml", "on: [\nenv: '${{ secrets.KEY }}'"),
+            file("e.yml", "on: push\njobs: {one: {uses: ./f.yml}, two: {uses: other/name/g.yml@main}}\n"),
+            file("f.yml", "on: workflow_call\njobs: {one: {uses: ./g.yml}, two: {uses: ./e.yml}}\n"),
+            file(
+                "g.yml",
+                "on: workflow_call\njobs: {one: {environment: live}}\nenv: {K: '${{ secrets.KEY }}'}\n",
+            ),
+            file("h.yml", "on: workflow_call\nenv: {K: '${{ secrets.KEY }}'}\n"),
+            file("i.yml", "on: schedule\njobs: {one: {uses: ./h.yml}}\n"),
         ];
         assert_eq!(
             judge(&"astra/api".parse().unwrap(), &files).faults,
             [
                 "`a.yml` starts on push and has the secrets KEY",
-                "`d.yml` cannot be read, and names the secrets KEY"
+                "`d.yml` cannot be read, and names the secrets KEY",
+                "`g.yml` is called by `f.yml` and has the secrets KEY"
             ]
         );
     }
