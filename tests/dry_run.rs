@@ -5,7 +5,9 @@
 #[path = "support/site.rs"]
 mod site;
 
+use std::io::Write;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use site::{Site, text};
@@ -110,4 +112,37 @@ fn what_keeps_a_run_from_a_cluster_is_said_with_its_remedy() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("kubernetes.image"), "{said}");
+}
+
+/// A server that is not there, and one that sends a byte now and then: the end comes within seconds.
+#[test]
+fn a_vault_server_that_does_not_answer_is_said() {
+    let site = site();
+    let agent = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+    site.write(".astra/agents/vega.yaml", &agent.replace("env: []", "env: [MODEL_KEY]"));
+    let slow = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow_address = format!("http://{}", slow.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in slow.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n");
+            while stream.write_all(b" ").is_ok() {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    });
+    for (address, cause, remedy) in [
+        ("http://127.0.0.1:1", "the vault server cannot be reached", "check VAULT_ADDR, VAULT_CACERT"),
+        (slow_address.as_str(), "the vault server did not answer within 10 s", "try again later"),
+    ] {
+        let begun = Instant::now();
+        let variables = [("VAULT_ADDR", address), ("VAULT_TOKEN", "hvs.canary")];
+        let output = dispatch(&site, &variables, &["--dry-run", "client"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(75), "{said}");
+        let said = said.lines().find(|line| line.starts_with("error: ")).unwrap();
+        assert!(said.contains(cause) && said.contains(remedy), "{said}");
+        assert!(said.contains("(agent vega, path astra/agents/vega)") && !said.contains("hvs."), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
 }

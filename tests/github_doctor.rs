@@ -173,6 +173,19 @@ async fn a_given_token() {
 }
 
 #[tokio::test]
+async fn a_workflow_is_told_to_hide_the_tokens_that_are_minted() {
+    let forge = Forge::new().await;
+    let mut command = tokio::process::Command::from(forge.site.command(&["agents", "doctor", "--github"]));
+    command.env("GITHUB_API_URL", format!("{}/api/v3", forge.github.url)).env("GITHUB_ACTIONS", "true");
+    let output =
+        command.envs([("ASTRA_APP_ID", "1234"), ("ASTRA_APP_PRIVATE_KEY", KEY)]).output().await.unwrap();
+    let said = text(&output.stderr);
+    assert!(said.lines().any(|line| line == format!("::add-mask::{TOKEN}")), "{said}");
+    let rest: Vec<&str> = said.lines().filter(|line| !line.starts_with("::add-mask::")).collect();
+    assert!(!rest.join("\n").contains(TOKEN) && !text(&output.stdout).contains(TOKEN), "{said}");
+}
+
+#[tokio::test]
 async fn no_way_in_and_no_answer() {
     let forge = Forge::new().await;
     let (code, said) = forge.doctor(&[]).await;

@@ -284,6 +284,7 @@ async fn the_dispatchers_workflow_gets_in_and_nobody_else() {
         json!({"aud": "another"}),
         json!({"iss": "https://example.com"}),
         json!({"iat": -7200, "nbf": -7200, "exp": -3600}),
+        json!({"iat": 3600, "nbf": 3600, "exp": 7200}),
         json!({"iat": -60, "exp": 86400}),
     ] {
         assert_eq!(issuer.status(&jobs, &changes).await, 401, "{changes}");

@@ -162,6 +162,7 @@ fn bad_input_is_one_sentence_with_a_remedy_and_changes_nothing() {
         (&set, "", "the value is empty", "vault remove"),
         (&set, "\n", "the value is empty", "vault remove"),
         (&set, "canary-4f9a\0", "a NUL byte", "base64"),
+        (&set, "canary\n", "shorter than 8 characters", "a longer secret"),
         (&set, &long, "longer than 64 KiB", "only the token itself"),
         (
             &["vault", "set", "vegas", "ANTHROPIC_API_KEY"],
@@ -172,7 +173,12 @@ fn bad_input_is_one_sentence_with_a_remedy_and_changes_nothing() {
         (&["vault", "set", "vega", "ANTROPIC_API_KEY"], "x", "does not list this key", "did you mean"),
         (&["vault", "set", "vega", "canary-4f9a"], "x", "no name of an environment variable", "use one of"),
         (&["vault", "set", "vega", "ANTHROPIC_API_KEY", "canary-4f9a"], "", "never an argument", "new one"),
-        (&["vault", "rotate", "vega", "GITHUB_TOKEN"], "x", "that could be rotated", "vault set vega"),
+        (
+            &["vault", "rotate", "vega", "GITHUB_TOKEN"],
+            "canary-4f9a-two",
+            "that could be rotated",
+            "vault set vega",
+        ),
         (&["vault", "remove", "vega", "canary-4f9a"], "", "no such key of vega", "ANTHROPIC_API_KEY"),
         (&["vault", "recipients", "add", "ssh-ed25519"], "", "no age recipient", "age-keygen -y"),
         (&["vault", "recipients", "add", &site.identity], "", "a secret key", "age-keygen -o"),

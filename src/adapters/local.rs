@@ -10,6 +10,7 @@ use anyhow::Context;
 use crate::adapters::run_directory::{RunDirectory, make_directory};
 use crate::adapters::vault_file::paths_for_child;
 use crate::domain::name::RunId;
+use crate::output::workflow::WORKFLOW_VARIABLE;
 
 pub mod executor;
 pub mod log_reader;
@@ -112,6 +113,8 @@ pub fn start_supervisor(
         .args(no_github.then_some("--no-github"))
         .current_dir(state.root())
         .envs(paths_for_child())
+        // It is no step of a workflow: what it told the runner, even of what to hide, would stay in the log.
+        .env_remove(WORKFLOW_VARIABLE)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)

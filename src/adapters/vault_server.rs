@@ -11,9 +11,10 @@ use serde_json::json;
 use super::token_http::{CallFault, address, client, send};
 use super::workflow_identity::{IdentityFault, WorkflowIdentity};
 use crate::domain::registry::Agent;
-use crate::domain::vault::GIT_TOKEN;
+use crate::domain::vault::keys_of;
 use crate::domain::vault_answer::{self, VaultRefusal};
 use crate::error::UserError;
+use crate::output::workflow;
 
 /// The variable with the server's address; setting it chooses the server instead of `vault.age`.
 pub const ADDRESS_VARIABLE: &str = "VAULT_ADDR";
@@ -82,10 +83,10 @@ impl VaultServerError {
 const SERVER: &str = "the vault server";
 
 impl VaultServer {
-    /// The server of `VAULT_ADDR`; `None` where that is not set.
-    pub fn from_environment() -> anyhow::Result<Option<Self>> {
+    /// The server of `VAULT_ADDR`, which is set.
+    pub fn from_environment() -> anyhow::Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let Some(given) = variable(ADDRESS_VARIABLE) else { return Ok(None) };
+        let given = variable(ADDRESS_VARIABLE).unwrap_or_default();
         address(&given).map_err(|error| error.at(ADDRESS_VARIABLE))?;
         let login = match variable("VAULT_TOKEN") {
             Some(token) => Login::Token(token.into()),
@@ -98,7 +99,7 @@ impl VaultServer {
             })?),
         };
         let http = client(variable(CA_VARIABLE).as_deref().map(Path::new))?;
-        Ok(Some(Self { http, address: given.trim_end_matches('/').to_owned(), login }))
+        Ok(Self { http, address: given.trim_end_matches('/').to_owned(), login })
     }
 
     /// The keys that the agent's file lists, and its token for Git, as far as they are there.
@@ -107,7 +108,7 @@ impl VaultServer {
         agent: &Agent,
     ) -> Result<BTreeMap<String, SecretString>, VaultServerError> {
         let path = &agent.credentials.vault;
-        let keys: Vec<&str> = agent.credentials.env.iter().map(String::as_str).chain([GIT_TOKEN]).collect();
+        let keys: Vec<&str> = keys_of(agent).collect();
         self.read(agent.name.as_str(), path, &keys).await.map_err(|fault| VaultServerError {
             agent: agent.name.to_string(),
             path: path.clone(),
@@ -145,9 +146,12 @@ impl VaultServer {
         identity: &WorkflowIdentity,
     ) -> Result<SecretString, VaultServerFault> {
         let jwt = identity.token_by(&self.http, &self.address).await?;
+        workflow::hide([jwt.expose_secret()]);
         let login = json!({"role": format!("astra-{agent}"), "jwt": jwt.expose_secret()});
         let (status, body) = send(SERVER, self.http.post(self.url("auth/jwt/login")).json(&login)).await?;
-        Ok(vault_answer::login(status, &body)?)
+        let token = vault_answer::login(status, &body)?;
+        workflow::hide([token.expose_secret()]);
+        Ok(token)
     }
 
     fn url(&self, path: &str) -> String {

@@ -15,6 +15,7 @@ use crate::commands::word::Forge;
 use crate::domain::job::Job;
 use crate::domain::publish::Subject;
 use crate::domain::result::{FailureClass, RunResult};
+use crate::domain::vault::GIT_TOKEN;
 
 /// How long the repository may take to answer.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -94,7 +95,9 @@ impl OnCluster {
 
     /// The agent's own token, with which the result was pushed; else that of whoever opens pull requests.
     async fn reading_token(&self, subject: &Subject) -> anyhow::Result<Option<SecretString>> {
-        if let Some(own) = self.held.get(&subject.agent, "GITHUB_TOKEN") {
+        if let Some(agent) = self.registry().agents.get(&subject.agent)
+            && let Some(own) = self.held.credentials(agent).await?.remove(GIT_TOKEN)
+        {
             return Ok(Some(own));
         }
         match &self.forge {

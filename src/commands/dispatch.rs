@@ -39,7 +39,7 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
     let place = Place::open(&args.place, git_base_url).await?;
     let (report, exit) = match (&place, args.dry_run) {
         (Place::Cluster(cluster), Some(_)) => return dry_run::on_server(cluster, &args.task).await,
-        (Place::Cluster(cluster), None) => (on_cluster::carry_out(cluster, &args.task).await?, Exit::Handled),
+        (Place::Cluster(cluster), None) => on_cluster::carry_out(cluster, &args.task).await?,
         (Place::Local(_), Some(_)) => return Err(dry_run::needs_cluster().into()),
         (Place::Local(local), None) => {
             carry_out(local, &meant(&args.task, local).await?, args.detach).await?

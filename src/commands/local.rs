@@ -192,6 +192,8 @@ pub(crate) fn store_error(error: StoreError) -> UserError {
         ),
         StoreError::Full(_) => UserError::failed(error_text, "make room on the disk; nothing was changed"),
         StoreError::Denied(_) => UserError::usage(error_text, "check whose the state directory is"),
-        StoreError::Unavailable(_) => UserError::retry(error_text, "try again; nothing was lost"),
+        StoreError::Unavailable(_) | StoreError::NoCredentials(_) => {
+            UserError::retry(error_text, "try again; nothing was lost")
+        }
     }
 }

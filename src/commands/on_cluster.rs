@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::adapters::kubernetes::manifests::RunMaker;
+use crate::adapters::kubernetes::manifests::{CredentialSource, RunMaker};
 use crate::adapters::kubernetes::{Cluster, KubernetesStore};
 use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
 use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::commands::cluster_result::Unreadable;
-use crate::commands::credentials::Held;
+use crate::commands::credentials::{Held, for_cluster};
 use crate::commands::passes::{FailedPublications, ItemMoves, Publisher, World};
 use crate::commands::place::Opened;
 use crate::commands::word::{Forge, Word};
@@ -21,7 +21,7 @@ use crate::domain::message;
 use crate::domain::name::{AgentName, RunId};
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
 use crate::domain::publish::{Ending, PublishPlan};
-use crate::domain::registry::{Agent, ExecutorKind, Registry};
+use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::report::ExecutorReport;
 use crate::domain::run_plan::Surroundings;
 use crate::domain::status::KnownRun;
@@ -180,8 +180,7 @@ impl OnCluster {
     }
 }
 
-/// Makes the runs of this registry. Their credentials come from the vault alone: whoever dispatches
-/// onto a cluster does so for everybody.
+/// Makes the runs of this registry.
 pub(crate) fn run_maker(
     registry: &Arc<Registry>,
     held: Arc<Held>,
@@ -196,7 +195,10 @@ pub(crate) fn run_maker(
         .at("--git-base-url")
         .into());
     }
-    let credentials = Box::new(move |agent: &Agent, name: &str| held.get(&agent.name, name));
+    let credentials: CredentialSource = Box::new(move |agent| {
+        let held = Arc::clone(&held);
+        Box::pin(async move { for_cluster(&held, agent).await })
+    });
     Ok(RunMaker::new(Arc::clone(registry), surroundings, credentials))
 }
 
@@ -266,5 +268,6 @@ pub(crate) fn cluster_error(error: StoreError) -> UserError {
             text,
             "try again, nothing was lost; if it stays so, check that `kubectl get namespaces` works",
         ),
+        StoreError::NoCredentials(_) => UserError::retry(text, "try again; nothing was lost"),
     }
 }

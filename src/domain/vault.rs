@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::name::AgentName;
 use super::registry::{Agent, Fault, Registry, Rule, Severity, Status, suggestion};
+use super::secret_scan::SHORTEST_SECRET;
 use crate::error::UserError;
 
 mod merge;
@@ -93,6 +94,9 @@ pub enum ValueFault {
     /// Nothing, or only white space.
     #[error("the value is empty")]
     Empty,
+    /// Shorter than [`SHORTEST_SECRET`]: it could not be hidden in logs nor looked for in an agent's work.
+    #[error("the value is shorter than {} characters, too short to be guarded", SHORTEST_SECRET)]
+    TooShort,
     /// Longer than [`LARGEST_VALUE`].
     #[error("the value is longer than {} KiB", LARGEST_VALUE / 1024)]
     TooLong,
@@ -108,6 +112,7 @@ impl ValueFault {
     /// What to do about it.
     pub fn remedy(self) -> &'static str {
         match self {
+            Self::TooShort => "use a longer secret; what is none belongs into the agent's image or prompt",
             Self::Empty => "give it on stdin or at the prompt; to take it away, use `vault remove`",
             Self::TooLong => {
                 "give only the token itself, or keep a large file elsewhere and a key to it here"
@@ -130,10 +135,17 @@ pub fn value_of(bytes: Vec<u8>) -> Result<SecretString, ValueFault> {
             text.pop();
         }
     }
-    let value = SecretString::from(text);
-    let text = value.expose_secret();
+    check_value(&text)?;
+    Ok(SecretString::from(text))
+}
+
+/// Whether a value can be a credential of a run, wherever it is kept.
+pub fn check_value(text: &str) -> Result<(), ValueFault> {
     if text.trim().is_empty() {
         return Err(ValueFault::Empty);
+    }
+    if text.trim().len() < SHORTEST_SECRET {
+        return Err(ValueFault::TooShort);
     }
     if text.len() > LARGEST_VALUE {
         return Err(ValueFault::TooLong);
@@ -141,12 +153,17 @@ pub fn value_of(bytes: Vec<u8>) -> Result<SecretString, ValueFault> {
     if text.contains('\0') {
         return Err(ValueFault::Nul);
     }
-    Ok(value)
+    Ok(())
+}
+
+/// The keys that an agent's runs have a use for: those that its file lists, and its token for Git.
+pub fn keys_of(agent: &Agent) -> impl Iterator<Item = &str> {
+    agent.credentials.env.iter().map(String::as_str).chain([GIT_TOKEN])
 }
 
 /// Whether the agent's runs have a use for the key. A wrong key is not shown: it may be a value.
 pub fn check_key(agent: &Agent, key: &str) -> Result<(), UserError> {
-    let known: Vec<&str> = agent.credentials.env.iter().map(String::as_str).chain([GIT_TOKEN]).collect();
+    let known: Vec<&str> = keys_of(agent).collect();
     if known.contains(&key) {
         return Ok(());
     }

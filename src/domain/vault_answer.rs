@@ -1,12 +1,12 @@
 //! What a HashiCorp Vault or OpenBao server answers, and what that means. The texts are those of
-//! Vault 1.21, recorded in `fixtures/vault-server`. None of them is passed on: they may quote a token.
+//! Vault 1.21, recorded in `fixtures/vault-server`; those of OpenBao 2.7 differ as noted. None of them is passed on: they may quote a token.
 
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::vault::LARGEST_VALUE;
+use super::vault::{ValueFault, check_value};
 
 /// Why a server gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,9 +68,9 @@ pub enum VaultRefusal {
     /// Something else.
     #[error("the vault server answered with something unexpected (status {0})")]
     Unexpected(u16),
-    /// A value that no variable can hold.
-    #[error("the value of {0} in the vault server is empty, too long, or no text that a variable can hold")]
-    Value(String),
+    /// A value that cannot be a credential.
+    #[error("{0} in the vault server cannot be used: {1}")]
+    Value(String, ValueFault),
 }
 
 impl VaultRefusal {
@@ -105,7 +105,7 @@ impl VaultRefusal {
                 "let `credentials.vault` of the agent's file begin with the mount of a KV version 2 engine"
             }
             Self::Sealed => "unseal it, and try again",
-            Self::Value(_) => "write it again as text of at most 64 KiB",
+            Self::Value(..) => "write it again as text of 8 characters to 64 KiB",
         }
     }
 }
@@ -160,10 +160,9 @@ pub fn secrets(
     let mut found = BTreeMap::new();
     for key in keys {
         let Some(value) = held.get(*key) else { continue };
-        let text = value
-            .as_str()
-            .filter(|text| !text.trim().is_empty() && text.len() <= LARGEST_VALUE && !text.contains('\0'));
-        let text = text.ok_or_else(|| VaultRefusal::Value((*key).to_owned()))?;
+        let text = value.as_str().ok_or(ValueFault::NotText);
+        let text = text.and_then(|text| check_value(text).map(|()| text));
+        let text = text.map_err(|fault| VaultRefusal::Value((*key).to_owned(), fault))?;
         found.insert((*key).to_owned(), SecretString::from(text));
     }
     Ok(found)
@@ -174,7 +173,9 @@ fn no_secrets(status: u16, body: &Value) -> VaultRefusal {
     let warning = body["warnings"][0].as_str().unwrap_or_default();
     match status {
         503 if error.contains("sealed") => VaultRefusal::Sealed,
-        403 if error.contains("invalid token") => VaultRefusal::Token,
+        // A policy's word is "1 error occurred: …"; without it, OpenBao (and Vault, without any token) does
+        // not know the token.
+        403 if error.contains("invalid token") || error == "permission denied" => VaultRefusal::Token,
         403 => VaultRefusal::Denied,
         404 if error.contains("no handler for route") => VaultRefusal::NoMount,
         404 if warning.contains("versioned") => VaultRefusal::NotVersioned,
@@ -193,6 +194,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::domain::vault::LARGEST_VALUE;
 
     fn recorded(name: &str) -> (u16, Value) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/vault-server/{name}.json"));
@@ -243,7 +245,7 @@ mod tests {
         for (name, expected) in [
             ("read-forbidden-other-agent", VaultRefusal::Denied),
             ("read-forbidden-missing-path", VaultRefusal::Denied),
-            ("read-no-token", VaultRefusal::Denied),
+            ("read-no-token", VaultRefusal::Token),
             ("read-bad-token", VaultRefusal::Token),
             ("read-after-revoke", VaultRefusal::Token),
             ("expired-token-read", VaultRefusal::Token),
@@ -264,10 +266,16 @@ mod tests {
 
     #[test]
     fn a_value_must_fit_a_variable_and_no_word_of_the_server_is_passed_on() {
-        for value in [serde_json::json!(1), "".into(), "a\0".into(), "x".repeat(LARGEST_VALUE + 1).into()] {
+        for (value, fault) in [
+            (serde_json::json!(12_345_678), ValueFault::NotText),
+            ("".into(), ValueFault::Empty),
+            ("seven77".into(), ValueFault::TooShort),
+            ("eight888\0".into(), ValueFault::Nul),
+            ("x".repeat(LARGEST_VALUE + 1).into(), ValueFault::TooLong),
+        ] {
             let body = serde_json::json!({"data": {"data": {"KEY": value}, "metadata": {}}});
             let error = secrets(200, &body, &["KEY"]).expect_err("no value");
-            assert_eq!(error, VaultRefusal::Value("KEY".to_owned()));
+            assert_eq!(error, VaultRefusal::Value("KEY".to_owned(), fault));
         }
         let body = serde_json::json!({"errors": ["claim \"hvs.secret-token\" is missing"]});
         assert_eq!(login(400, &body).expect_err("refused"), VaultRefusal::ClaimMissing("?".to_owned()));

@@ -2,24 +2,43 @@
 //! not be seen in the log.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 
 use crate::domain::{escape, mask};
 
-/// Whether this runs in a GitHub workflow.
+/// The variable by which a program knows that it is a step of a GitHub workflow.
+pub const WORKFLOW_VARIABLE: &str = "GITHUB_ACTIONS";
+
+/// Whether this is such a step.
 pub fn is_here() -> bool {
-    std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true")
+    std::env::var_os(WORKFLOW_VARIABLE).is_some_and(|value| value == "true")
 }
 
 /// Has the runner show these values, and each of their lines, as stars from now on, whoever prints them.
 /// To be called before anything else could. Outside a workflow nothing is printed.
 pub fn hide<'a>(values: impl IntoIterator<Item = &'a str>) {
-    let commands = if is_here() { masks(values) } else { String::new() };
-    if !commands.is_empty() {
-        super::say(&commands);
+    if !is_here() {
+        return;
     }
+    let commands = masks(values);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let new: Vec<&str> = commands.lines().filter(|line| told.insert(hash(line))).collect();
+    if !new.is_empty() {
+        super::say(&new.join("\n"));
+    }
+}
+
+/// What the runner was told already.
+static TOLD: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+fn hash(line: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The commands, each once. Source: "Masking a value in a log" of GitHub's page "Workflow commands".

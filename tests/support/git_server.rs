@@ -68,6 +68,11 @@ impl GitServer {
         self.home.path().join("ca.crt")
     }
 
+    /// Where its repositories are.
+    pub fn repositories(&self) -> PathBuf {
+        self.home.path().join("git")
+    }
+
     /// Makes a script a hook of the served repository.
     pub fn hook(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt;

@@ -18,6 +18,7 @@ use super::{GitHub, GitHubAnswer};
 use crate::domain::github_answer::GitHubFault;
 use crate::domain::name::Repository;
 use crate::error::UserError;
+use crate::output::workflow;
 
 /// A token is no longer used when it is valid for less than this.
 const LAST_MINUTES: Duration = Duration::from_secs(5 * 60);
@@ -217,7 +218,9 @@ async fn mint(
 ) -> Result<Minted, GitHubFault> {
     let path = format!("/app/installations/{installation}/access_tokens");
     let answer = github.request(Method::POST, &path, proof, Some(wanted)).await?.body;
-    minted(&answer, permissions)
+    let minted = minted(&answer, permissions)?;
+    workflow::hide([minted.token.expose_secret()]);
+    Ok(minted)
 }
 
 /// Reads a token, and refuses one that may do less than was asked for.

@@ -1,7 +1,9 @@
 //! What a run on a cluster is made from: the registry, the caller's settings, its credentials.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job as ClusterJob;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -18,9 +20,23 @@ use crate::domain::publish::Subject;
 use crate::domain::registry::{Agent, Registry};
 use crate::domain::run_plan::{RunPlan, Surroundings};
 use crate::domain::secret_scan::SecretPrints;
+use crate::domain::vault::GIT_TOKEN;
 
-/// Finds a credential of an agent by the name of its variable.
-pub type CredentialSource = Box<dyn Fn(&Agent, &str) -> Option<SecretString> + Send + Sync>;
+/// An agent's credentials by the names of their variables, as far as they are there.
+pub type Credentials = BTreeMap<String, SecretString>;
+
+/// Finds the credentials of an agent: those that its file lists, and its token for Git.
+pub type CredentialSource =
+    Box<dyn Fn(&Agent) -> BoxFuture<'_, Result<Credentials, NoCredentials>> + Send + Sync>;
+
+/// Why an agent's credentials could not be read; never holds one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoCredentials {
+    /// It would be so again: one sentence for the task.
+    Refused(Unmakeable),
+    /// A vault server did not answer: it may later.
+    Unavailable(String),
+}
 
 /// Candidates that a Job remembers, at most: annotations have 256 KiB together.
 const CANDIDATES: usize = 20;
@@ -42,7 +58,7 @@ impl std::fmt::Debug for RunMaker {
 pub type Unmakeable = String;
 
 impl RunMaker {
-    /// `credentials` finds an agent's values by the names of their variables.
+    /// `credentials` is asked when a run's Secret is written, and not before.
     pub fn new(registry: Arc<Registry>, surroundings: Surroundings, credentials: CredentialSource) -> Self {
         Self { workforce: Workforce::new(registry), surroundings, credentials }
     }
@@ -81,25 +97,36 @@ impl RunMaker {
     }
 
     /// The keys of a run's Secret, sorted.
-    pub fn secret_keys(&self, new: &NewJob) -> Result<Vec<String>, Unmakeable> {
-        let mut keys: Vec<String> = self.secret_values(new)?.into_iter().map(|(key, _)| key).collect();
+    pub async fn secret_keys(&self, new: &NewJob) -> Result<Vec<String>, NoCredentials> {
+        let mut keys: Vec<String> = self.secret_values(new).await?.into_iter().map(|(key, _)| key).collect();
         keys.sort();
         Ok(keys)
     }
 
     /// The keys and values of a run's Secret.
-    pub fn secret_values(&self, new: &NewJob) -> Result<Vec<(String, Vec<u8>)>, Unmakeable> {
-        let agent = self.agent(new)?;
+    pub async fn secret_values(&self, new: &NewJob) -> Result<Vec<(String, Vec<u8>)>, NoCredentials> {
+        let agent = self.agent(new).map_err(NoCredentials::Refused)?;
+        let found = (self.credentials)(agent).await?;
+        self.secret_of(new, agent, &found).map_err(NoCredentials::Refused)
+    }
+
+    fn secret_of(
+        &self,
+        new: &NewJob,
+        agent: &Agent,
+        found: &Credentials,
+    ) -> Result<Vec<(String, Vec<u8>)>, Unmakeable> {
         let plan = self.plan(new, agent);
-        let git_token = (self.credentials)(agent, "GITHUB_TOKEN");
-        let mut secrets: Vec<(&str, SecretString)> = Vec::new();
+        let git_token = found.get(GIT_TOKEN);
+        let mut secrets: Vec<(&str, &SecretString)> = Vec::new();
         for name in &plan.credential_names {
-            let value = (self.credentials)(agent, name)
+            let value = found
+                .get(name)
                 .ok_or_else(|| format!("there is no credential {name} for agent {}", agent.name))?;
             secrets.push((name, value));
         }
         let shown = secrets.iter().map(|(name, value)| (*name, value.expose_secret()));
-        let token = git_token.iter().map(|value| ("GITHUB_TOKEN", value.expose_secret()));
+        let token = git_token.iter().map(|value| (GIT_TOKEN, value.expose_secret()));
         let prints = SecretPrints::new(rand::random(), shown.chain(token));
         let fence = format!("{:032x}", rand::random::<u128>());
         let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|error| error.to_string());

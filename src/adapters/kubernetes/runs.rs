@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Secret;
 use super::KubernetesStore;
 use super::call::{Call, CallError, JSON};
 use super::jobs::{as_run, ended_runs, path};
-use super::manifests::no_maker;
+use super::manifests::{NoCredentials, no_maker};
 use super::store::no_namespace;
-use crate::adapters::store::StoreResult;
+use crate::adapters::store::{StoreError, StoreResult};
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::kubernetes::identity;
 use crate::domain::kubernetes::secret::{NO_UID, secret};
@@ -42,9 +42,10 @@ impl KubernetesStore {
             Ok(job) => job,
             Err(reason) => return Ok(unmakeable(reason)),
         };
-        let secret_manifest = match maker.secret_values(new) {
+        let secret_manifest = match maker.secret_values(new).await {
             Ok(values) => secret(&new.run, &new.agent, NO_UID, values),
-            Err(reason) => return Ok(vec![("Secret", Some(reason))]),
+            Err(NoCredentials::Refused(reason)) => return Ok(vec![("Secret", Some(reason))]),
+            Err(NoCredentials::Unavailable(why)) => return Err(StoreError::NoCredentials(why)),
         };
         let dry = |path: String| format!("{path}?dryRun=All");
         let job = Call::with_json(Method::POST, dry(path::<ClusterJob>(&new.namespace, None)?), JSON, &job)?;

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 use super::Cluster;
 use super::call::{Answer, Call, CallError, JSON};
 use super::jobs::{as_run, ended_runs, path};
-use super::manifests::{RunMaker, no_maker};
+use super::manifests::{NoCredentials, RunMaker, no_maker};
 use super::patch::JobPatch;
 use crate::adapters::store::{Creation, SecretWrite, Store, StoreError, StoreResult};
 use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobPhase, JobRef};
@@ -284,9 +284,10 @@ impl Store for KubernetesStore {
     }
 
     async fn write_secret(&self, new: &NewJob, job: &JobRef) -> StoreResult<SecretWrite> {
-        let values = match self.maker.as_ref().ok_or_else(no_maker)?.secret_values(new) {
+        let values = match self.maker.as_ref().ok_or_else(no_maker)?.secret_values(new).await {
             Ok(values) => values,
-            Err(reason) => return Ok(SecretWrite::Refused(reason)),
+            Err(NoCredentials::Refused(reason)) => return Ok(SecretWrite::Refused(reason)),
+            Err(NoCredentials::Unavailable(why)) => return Err(StoreError::NoCredentials(why)),
         };
         let manifest = secret(&new.run, &new.agent, &job.uid, values);
         let call = Call::with_json(Method::POST, path::<Secret>(&new.namespace, None)?, JSON, &manifest)?;

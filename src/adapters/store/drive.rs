@@ -247,7 +247,7 @@ async fn answer(request: &Request, store: &impl Store, items: &impl Items) -> St
     match answered {
         Ok(response) => Ok(response),
         Err(StoreError::BrokenLedger(why)) => Ok(Response::LedgerBroken(why)),
-        Err(StoreError::Unavailable(why)) => Ok(Response::Failed(why)),
+        Err(StoreError::Unavailable(why) | StoreError::NoCredentials(why)) => Ok(Response::Failed(why)),
         // One namespace may be closed to us; without the ledger nothing goes on.
         Err(StoreError::Denied(why)) if !matches!(request, Request::ReadLedger | Request::Swap { .. }) => {
             Ok(Response::Failed(why))

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// or not (exit 75).
     #[error("the store did not answer: {0}")]
     Unavailable(String),
+    /// The agent's credentials, which a vault server keeps, could not be read now (exit 75).
+    #[error("{0}")]
+    NoCredentials(String),
 }
 
 /// The result of a call to a store.

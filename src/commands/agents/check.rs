@@ -39,7 +39,7 @@ pub(super) fn run(args: &AgentsCheckArgs) -> anyhow::Result<Exit> {
 fn lacking(directory: &Path, registry: &Registry) -> anyhow::Result<Vec<Fault>> {
     match Held::open(directory) {
         Ok(Held::Open(vault)) => Ok(vault::missing(&vault, registry)),
-        Ok(Held::Absent | Held::Locked | Held::OfServer(_)) => Ok(Vec::new()),
+        Ok(Held::Absent | Held::Locked | Held::Elsewhere | Held::OfServer(_)) => Ok(Vec::new()),
         // A fault among others: the registry itself can be checked all the same.
         Err(error) => error.downcast::<UserError>().map(|error| {
             vec![Fault {

@@ -83,10 +83,12 @@ pub(super) async fn run(registry: &Registry) -> anyhow::Result<Found> {
 
 /// Whether runs can work in one repository.
 pub(in crate::commands) async fn github_access(inspection: &Inspection, name: &Repository) -> Vec<Finding> {
+    let mut found = Found::default();
     match access(inspection, name, &mut BTreeMap::new()).await {
-        Ok(found) => found,
-        Err(fault) => vec![untold(name, "it can be reached", &fault)],
+        Ok(findings) => return findings,
+        Err(fault) => found.untold(format!("{name}: it can be reached"), &fault),
     }
+    found.findings
 }
 
 /// Whether runs can work in a repository.

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::adapters::kubernetes::manifests::NoCredentials;
 use crate::adapters::plane::PlaneClient;
+use crate::adapters::store::StoreError;
 use crate::adapters::store::memory::MemoryStore;
 use crate::cli::TaskArgs;
 use crate::commands::credentials::Held;
@@ -24,7 +26,8 @@ use crate::output::{self, decision_table};
 /// Stands for each value of the Secret.
 const HIDDEN: &str = "(not shown)";
 
-/// Prints the manifests of the run that an idle workforce would start. Only Plane may be asked.
+/// Prints the manifests of the run that an idle workforce would start. Only Plane
+/// and the vault may be asked.
 pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result<Exit> {
     let workforce = Workforce::new(Arc::clone(&opened.registry));
     let items =
@@ -49,7 +52,10 @@ pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result
         let maker = run_maker(&opened.registry, held, opened.surroundings)?;
         let unmakeable = |reason: String| UserError::usage(reason, "correct it and run this again");
         let job = maker.job(&new, &Running::default()).map_err(unmakeable)?;
-        let names = maker.secret_keys(&new).map_err(unmakeable)?;
+        let names = maker.secret_keys(&new).await.map_err(|error| match error {
+            NoCredentials::Refused(reason) => unmakeable(reason),
+            NoCredentials::Unavailable(why) => cluster_error(StoreError::NoCredentials(why)),
+        })?;
         output::result(&yaml(&serde_json::to_value(&job)?, &shown_secret(&new, names)?)?)?;
     }
     Ok(Exit::Handled)

@@ -7,20 +7,26 @@ use crate::commands::on_cluster::OnCluster;
 use crate::commands::word;
 use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
 use crate::domain::event::{Delivery, Subject};
+use crate::domain::job::{Job, JobPhase};
+use crate::domain::name::RunId;
 use crate::domain::pass::Hint;
 use crate::domain::report::{DecisionReport, Outcome};
 use crate::domain::work_item::WorkItem;
+use crate::error::Exit;
 use crate::output::{self, decision_table};
 
 use super::report_of;
 
 /// Decides, and says what became of it.
-pub(super) async fn carry_out(cluster: &OnCluster, task: &TaskArgs) -> anyhow::Result<DecisionReport> {
+pub(super) async fn carry_out(
+    cluster: &OnCluster,
+    task: &TaskArgs,
+) -> anyhow::Result<(DecisionReport, Exit)> {
     let meant = meant_on_cluster(task, cluster).await?;
-    let report = match &meant {
+    let (report, exit) = match &meant {
         Meant::Told { item, delivery } => told(cluster, item, delivery).await?,
         Meant::ByHand { item } => dispatched(cluster, item, true, None).await?,
-        Meant::NoItem { delivery } => without_item(cluster, delivery).await?,
+        Meant::NoItem { delivery } => (without_item(cluster, delivery).await?, Exit::Handled),
     };
     output::say(&decision_table::text(&report, cluster.registry(), false));
     if let Some(executor) = report.executor.as_ref().filter(|_| report.outcome == Outcome::Dispatched) {
@@ -28,20 +34,32 @@ pub(super) async fn carry_out(cluster: &OnCluster, task: &TaskArgs) -> anyhow::R
             .map(|part| part.as_deref().unwrap_or("-"));
         output::say(&format!("executor: kubernetes, context {}, Job {}/{}", place[0], place[1], place[2]));
     }
-    Ok(report)
+    if exit == Exit::Retry {
+        output::say(
+            "what to do: run this again; nothing was lost, and with PLANE_API_KEY any `sweep` does as well",
+        );
+    }
+    Ok((report, exit))
 }
 
 /// Without Plane an event is taken at its word: one from before the item's newest run is known.
-async fn told(cluster: &OnCluster, item: &WorkItem, delivery: &Delivery) -> anyhow::Result<DecisionReport> {
+async fn told(
+    cluster: &OnCluster,
+    item: &WorkItem,
+    delivery: &Delivery,
+) -> anyhow::Result<(DecisionReport, Exit)> {
     if cluster.items.plane.is_none() {
         output::say(
             "note: PLANE_API_KEY is not set: the event is taken at its word, and nothing else is admitted",
         );
         let jobs = cluster.runs().await?;
         let newest = jobs.into_iter().rev().find(|job| job.item == item.id);
-        if let Some(job) = newest.filter(|job| job.created_at >= item.updated_at) {
+        // One that has not begun is gone on with.
+        let is_known = |job: &Job| job.created_at >= item.updated_at && job.phase != JobPhase::Queued;
+        if let Some(job) = newest.filter(is_known) {
             let verdict = Verdict::Ignored { reason: IgnoredBecause::Stale { run: Some(job.run) } };
-            return Ok(DecisionReport::new(&verdict, Some(delivery), Some(item), cluster.registry()));
+            let report = DecisionReport::new(&verdict, Some(delivery), Some(item), cluster.registry());
+            return Ok((report, Exit::Handled));
         }
         cluster.items.told.get_or_init(|| item.clone());
     }
@@ -53,7 +71,7 @@ async fn dispatched(
     item: &WorkItem,
     by_hand: bool,
     event: Option<&Delivery>,
-) -> anyhow::Result<DecisionReport> {
+) -> anyhow::Result<(DecisionReport, Exit)> {
     let hint = Hint { item: item.reference(), by_hand };
     let pass = cluster.pass(vec![hint], None).await?;
     for problem in &pass.problems {
@@ -71,7 +89,9 @@ async fn dispatched(
         _ => None,
     };
     report.executor = Some(cluster.executor(run));
-    Ok(report)
+    let is_let_go = |run: &RunId| pass.released.iter().any(|job| job.run == *run);
+    let is_held_up = run.is_some_and(|(_, run)| !is_let_go(run)) && !pass.problems.is_empty();
+    Ok((report, if is_held_up { Exit::Retry } else { Exit::Handled }))
 }
 
 /// An event of something else is ignored. A work item that is gone takes its run with it.

@@ -14,7 +14,7 @@ use crate::adapters::local::phase_process::{Phase, PhaseProcess};
 use crate::adapters::process_identity::ProcessIdentity;
 use crate::adapters::run_directory::{DELIVER_SECRETS, PREPARE_REPORT, RESULT, RunDirectory};
 use crate::cli::RunSuperviseArgs;
-use crate::commands::credentials::{Held, Sourced, find, remedy};
+use crate::commands::credentials::{Held, Sourced, find, in_a_sentence, remedy};
 use crate::commands::local::{Local, store_error};
 use crate::domain::job::{JobEnd, JobFailure, JobRef};
 use crate::domain::phase::PrepareReport;
@@ -22,7 +22,7 @@ use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::RunPlan;
 use crate::domain::secret_scan::SecretPrints;
 use crate::domain::vault::GIT_TOKEN;
-use crate::error::{Exit, UserError};
+use crate::error::Exit;
 use crate::output;
 
 /// How often the supervisor looks whether its run was cancelled.
@@ -146,13 +146,9 @@ fn no_report(phase: Phase) -> JobFailure {
 /// A vault that does not open: its owner has to act, and another attempt would not help, unless it
 /// only did not answer.
 fn no_credentials(error: &anyhow::Error) -> JobFailure {
-    let known = error.downcast_ref::<UserError>();
-    let remedy = known.map(|error| format!("; {}", error.remedy));
-    let is_passing = known.is_some_and(|error| error.exit == Exit::Retry);
-    JobFailure {
-        class: if is_passing { FailureClass::Infrastructure } else { FailureClass::Credentials },
-        reason: format!("{error:#}{}", remedy.unwrap_or_default()),
-    }
+    let (reason, is_passing) = in_a_sentence(error);
+    let class = if is_passing { FailureClass::Infrastructure } else { FailureClass::Credentials };
+    JobFailure { class, reason }
 }
 
 fn cancelled() -> JobFailure {

@@ -64,13 +64,15 @@ fn a_value_is_checked_when_it_comes_in() {
         bytes
     };
     for (bytes, expected) in [
-        (b"token".to_vec(), Ok(5)),
-        (b"token\n".to_vec(), Ok(5)),
-        (b"token\r\n".to_vec(), Ok(5)),
+        (b"token-42".to_vec(), Ok(8)),
+        (b"token-42\n".to_vec(), Ok(8)),
+        (b"token-42\r\n".to_vec(), Ok(8)),
+        (b"token-4".to_vec(), Err(ValueFault::TooShort)),
+        (b"  token-4\n\n".to_vec(), Err(ValueFault::TooShort)),
         (b"-----BEGIN\nline\n\n".to_vec(), Ok(16)),
         (b"".to_vec(), Err(ValueFault::Empty)),
         (b" \n\n".to_vec(), Err(ValueFault::Empty)),
-        (b"a\0b".to_vec(), Err(ValueFault::Nul)),
+        (b"token\0token".to_vec(), Err(ValueFault::Nul)),
         (b"a\xff".to_vec(), Err(ValueFault::NotText)),
         (long(LARGEST_VALUE), Ok(LARGEST_VALUE)),
         (ended(long(LARGEST_VALUE)), Ok(LARGEST_VALUE)),
