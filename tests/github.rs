@@ -1,13 +1,16 @@
 //! From an event to a pull request: the real program, real Git over HTTP, and a stand-in for GitHub whose
 //! requests are held to GitHub's own description of its API.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use astra_dispatch::adapters::github::GitHub;
 use astra_dispatch::adapters::github::app_token::Tokens;
 use astra_dispatch::adapters::github::pulls::Pulls;
-use astra_dispatch::domain::publish::PullRequestDraft;
-use astra_dispatch::domain::publish::github::Opened;
+use astra_dispatch::domain::name::RunId;
+use astra_dispatch::domain::publish::github::{Opened, Reviewed, review_mark};
+use astra_dispatch::domain::publish::{PullRequestDraft, ReviewDraft, ReviewEvent};
+use astra_dispatch::domain::result::{FailureClass, RunResult};
+use base64::Engine;
 use serde_json::{Value, json};
 
 #[path = "support/git_server.rs"]
@@ -293,6 +296,113 @@ async fn a_review_is_written_once() {
 }
 
 #[tokio::test]
+async fn only_our_own_review_is_taken_for_ours_however_many_there_are() {
+    let forge = Forge::new(REVIEW).await;
+    let run: RunId = "ast-1-bbbbb".parse().unwrap();
+    let strangers = |mark: &str| json!({"body": mark, "user": {"login": "mallory", "type": "User"}});
+    forge.github.world(|world| {
+        world.pulls.push(json!({"number": 1}));
+        let mut reviews = vec![strangers("x"); 1_050];
+        reviews.push(strangers(&review_mark(&run)));
+        world.reviews.insert(1, reviews);
+        // After eleven pages, and the look at who we are: the answer to the review is lost.
+        world.faults = vec![Fault::Nothing; 12];
+        world.faults.push(Fault::ActThenFail);
+    });
+    let draft = ReviewDraft {
+        repository: "astra/api".parse().unwrap(),
+        pull_request: 1,
+        commit: None,
+        event: ReviewEvent::Comment,
+        body: review_mark(&run),
+        comments: Vec::new(),
+    };
+    let github = GitHub::new(&format!("{}/api/v3", forge.github.url)).unwrap();
+    let pulls = Pulls::new(github, Tokens::Given(TOKEN.into()));
+    for _ in 0..2 {
+        assert!(matches!(pulls.review(&run, &draft).await.unwrap(), Reviewed::There(Some(_))));
+        assert_eq!(forge.github.world(|world| world.reviews[&1].len()), 1_052);
+    }
+    // Whose token says only that it is some App's.
+    forge.github.world(|world| {
+        world.there.remove("/user");
+        world.reviews.get_mut(&1).unwrap()[1_051]["user"]["type"] = json!("Bot");
+        world.faults = vec![Fault::Nothing; 11];
+        world.faults.push(Fault::Answer(403));
+    });
+    pulls.review(&run, &draft).await.unwrap();
+    assert_eq!(forge.github.world(|world| world.reviews[&1].len()), 1_052);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_branch_of_a_cancelled_run_goes_unless_somebody_made_a_pull_request_of_it() {
+    let forge = Forge::new("sleep 600").await;
+    let event = forge.site.event(1, 1, &json!({}));
+    let report = forge.json(&["dispatch", "--event", &event, "--detach"]).await;
+    let run: RunId = report["run"].as_str().unwrap().parse().unwrap();
+    // It pushed in the moment in which it was stopped.
+    let commit = forge.site.git(&["-C", "work", "rev-parse", "HEAD"]);
+    let mut result = RunResult::without_work(run.clone(), FailureClass::Cancelled, "stopped");
+    result.head = Some(commit);
+    forge.site.write("work/result.json", &serde_json::to_string(&result).unwrap());
+    forge.site.git(&["-C", "work", "add", "--all"]);
+    let author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+    forge.site.git(&[&["-C", "work"], author.as_slice(), &["commit", "--quiet", "-m", "Result"]].concat());
+    let refs = [format!("HEAD~1:refs/heads/{}", run.branch()), format!("HEAD:{}", run.result_ref())];
+    let push = ["-C", "work", "push", "--quiet", "../git/astra/api.git", &refs[0], &refs[1]];
+    forge.site.git(&push);
+    forge.json(&["sweep"]).await;
+    let branches = || forge.site.git(&["--git-dir", "git/astra/api.git", "branch", "--list", "astra/*"]);
+    assert!(branches().contains(run.as_str()), "it lives");
+
+    forge.run(&["cancel", run.as_str()], Some(TOKEN)).await;
+    tokio::task::block_in_place(|| {
+        forge.site.wait_for("the end", |status| site::runs_in(status, "published") == 1);
+    });
+    forge.github.world(|world| {
+        world.pulls.push(json!({"number": 1, "state": "open", "head": {"ref": run.branch()},
+            "html_url": "https://github.com/astra/api/pull/1", "base": {"repo": {"full_name": "astra/api"}}}));
+    });
+    assert_eq!(forge.json(&["sweep"]).await["actions"], json!([]));
+    assert!(branches().contains(run.as_str()));
+
+    forge.github.world(|world| world.pulls.clear());
+    let swept = forge.json(&["sweep"]).await;
+    assert_eq!(swept["counts"], json!({"branch_removed": 1}), "{swept:#}");
+    assert_eq!((&swept["actions"][0]["run"], branches()), (&json!(run), String::new()));
+    assert_eq!(forge.json(&["sweep"]).await["actions"], json!([]));
+}
+
+#[tokio::test]
+async fn a_step_shows_what_it_did() {
+    let forge = Forge::new(WORK).await;
+    let step = async |arguments: &[&str]| {
+        let files = ["output", "summary"].map(|name| forge.site.path(name));
+        files.iter().for_each(|file| drop(std::fs::remove_file(file)));
+        let mut command = tokio::process::Command::from(forge.site.command(arguments));
+        command.env("ASTRA_GIT_BASE_URL", &forge.github.url).env("ASTRA_EXECUTOR", "local");
+        command.env("GITHUB_TOKEN", TOKEN);
+        command.env("GITHUB_OUTPUT", &files[0]).env("GITHUB_STEP_SUMMARY", &files[1]);
+        command.output().await.unwrap();
+        files.map(|file| std::fs::read_to_string(file).unwrap_or_default())
+    };
+    // The supervisor and the dispatcher that waits for it cannot sign in.
+    forge.github.world(|world| world.faults = vec![Fault::Answer(401); 2]);
+    let event = forge.site.event(1, 1, &json!({}));
+    let [output, summary] = step(&["dispatch", "--event", &event]).await;
+    assert!(output.contains("outcome<<") && output.contains("\ndispatched\n"), "{output}");
+    assert!(summary.contains("| Vega · Coder · Fast |") && summary.contains("chosen"), "{summary}");
+    let [output, summary] = step(&["publish"]).await;
+    let run = forge.site.status()["runs"][0]["run"].as_str().unwrap().to_owned();
+    assert!(output.contains("pull-request<<") && output.contains(&format!("\n{run}\n")), "{output}");
+    let row = format!("| {run} | [#1](<https://github.com/astra/api/pull/1>) |");
+    assert!(summary.contains(&row), "{summary}");
+    let [output, summary] = step(&["sweep"]).await;
+    assert!(output.contains("unannounced<<") && !output.contains("json<<"), "{output}");
+    assert_eq!(summary, "0 work items and 1 runs were looked at: nothing was to be done.\n\n");
+}
+
+#[tokio::test]
 async fn a_remark_on_a_line_that_is_not_there_stays_said() {
     let forge = Forge::new(&REVIEW.replace(r#""line":1"#, r#""line":5000"#)).await;
     forge.site.git(&["--git-dir", "git/astra/api.git", "update-ref", "refs/pull/1/head", "main"]);
@@ -334,7 +444,7 @@ async fn of_ops(forge: &Forge, arguments: &[&str]) -> (Option<i32>, String, Stri
 
 #[tokio::test]
 async fn every_published_run_is_in_the_run_log_once() {
-    let forge = Forge::new(WORK).await;
+    let forge = Forge::new(&format!("{WORK}; echo Thinking aloud.")).await;
     let private = |is: bool| {
         forge.github.world(|world| world.there.insert("/repos/astra/ops".into(), json!({"private": is})));
     };
@@ -350,14 +460,20 @@ async fn every_published_run_is_in_the_run_log_once() {
         let (code, _, stderr) = of_ops(&forge, &["dispatch", "--event", &event]).await;
         assert_eq!(code, Some(0), "{stderr}");
         let logged = forge.github.world(|world| world.log.clone().unwrap());
-        assert_eq!(logged.len(), usize::try_from(number).unwrap(), "{logged:#?}");
+        assert_eq!(logged.len(), 2 * usize::try_from(number).unwrap(), "{logged:#?}");
+        let [transcript, document] = &logged[logged.len() - 2..] else { panic!("{logged:#?}") };
+        let printed = base64::engine::general_purpose::STANDARD.decode(&transcript.1).unwrap();
+        assert!(text(&printed).contains("Thinking aloud."), "{transcript:#?}");
+        assert_eq!(transcript.0.strip_suffix(".log"), document.0.strip_suffix(".json"));
     }
     let (code, stdout, stderr) = of_ops(&forge, &["status", "--history", "2", "--format", "json"]).await;
     assert_eq!(code, Some(0), "{stderr}");
     let history: Value = serde_json::from_str(&stdout).unwrap();
     let runs = history["runs"].as_array().unwrap();
     assert_eq!(runs[0]["task"], "AST-3");
+    assert_eq!(runs.len(), 2);
     let first = &runs[0];
+    assert!(first["transcript"].as_str().unwrap().ends_with(".log"), "{first:#}");
     assert_eq!((&first["agent"], &first["outcome"]), (&json!("vega"), &json!("changed")));
     let kinds: Vec<&str> =
         first["writes"].as_array().unwrap().iter().map(|write| write["kind"].as_str().unwrap()).collect();
@@ -374,7 +490,7 @@ async fn every_published_run_is_in_the_run_log_once() {
     let event = forge.site.event(4, 1, &json!({}));
     let (code, _, stderr) = of_ops(&forge, &["dispatch", "--event", &event]).await;
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(forge.github.world(|world| world.log.as_ref().unwrap().len()), 3);
+    assert_eq!(forge.github.world(|world| world.log.as_ref().unwrap().len()), 6);
 }
 
 #[tokio::test]

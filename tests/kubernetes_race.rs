@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use astra_dispatch::adapters::kubernetes::KubernetesStore;
 use astra_dispatch::adapters::store::drive::{
-    Deliver, ItemStates, Undelivered, drive, drive_publication, drive_start_write,
+    Deliver, Delivered, ItemStates, Undelivered, drive, drive_publication, drive_start_write,
 };
 use astra_dispatch::adapters::store::{Items, Store};
 use astra_dispatch::domain::job::{ItemState, Job};
 use astra_dispatch::domain::matching::Workforce;
 use astra_dispatch::domain::name::{ItemId, ProjectId};
 use astra_dispatch::domain::pass::{
-    Hint, ItemRead, Moves, Pass, PassEnd, PassInput, Publication, StartWrite, StateTarget, Timing,
+    Hint, ItemRead, Pass, PassEnd, PassInput, Publication, StartWrite, StateTarget, Timing,
 };
 use astra_dispatch::domain::work_item::{ItemRef, Priority, StateGroup, WorkItem};
 use cluster::TestCluster;
@@ -61,8 +61,14 @@ impl ItemStates for Plane {
 }
 
 impl Deliver for Plane {
-    async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
+    type Told = ();
+
+    async fn deliver(&self, job: &Job) -> Result<Delivered<()>, Undelivered> {
         *self.delivered.lock().unwrap().entry(job.task.to_string()).or_default() += 1;
+        Ok(Delivered { outcome: None, told: () })
+    }
+
+    async fn keep(&self, (): &(), _moved: Option<&ItemState>) -> Result<(), Undelivered> {
         Ok(())
     }
 }
@@ -147,9 +153,9 @@ impl World {
             drive_start_write(write, store, &self.plane, &self.plane).await.unwrap();
         }
         for subject in report.publishable {
-            let moves = Moves { outcome: None, started: StateTarget::FirstStarted };
+            let started = StateTarget::FirstStarted;
             let holder = format!("p-{:08x}", rand::random::<u32>());
-            let publication = Publication::new(subject, holder, Some(moves), self.timing());
+            let publication = Publication::new(subject, holder, Some(started), self.timing());
             drive_publication(publication, store, &self.plane, &self.plane, &self.plane).await.unwrap();
         }
     }

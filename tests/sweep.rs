@@ -173,6 +173,38 @@ async fn a_plane_that_fails_loses_nothing() {
 }
 
 #[tokio::test]
+async fn work_that_the_gate_refused_goes_with_the_last_traces_of_its_run() {
+    let fake = PlaneFake::start(wanted_world()).await;
+    let site = Site::new("mkdir -p .github; echo x > .github/x", 1);
+    sweep(&site, &fake).await;
+    until_published(&site, &fake, 1).await;
+    let refused = || site.git(&["--git-dir", "git/astra/api.git", "for-each-ref", "refs/astra/refused"]);
+    assert!(!refused().is_empty());
+    assert!(sweep(&site, &fake).await.is_empty());
+    let report = with_plane(&site, &fake, &[SWEEP.as_slice(), &["--keep-days", "0"]].concat()).await;
+    assert_eq!(report["counts"], json!({"branch_removed": 1, "removed": 1}), "{report:#}");
+    assert_eq!(refused(), "");
+}
+
+#[tokio::test]
+async fn an_item_in_progress_without_a_run_is_reported() {
+    let mut world = wanted_world();
+    let rows = world.projects.get_mut(PROJECT).unwrap();
+    let started = rows.states.iter().find(|state| state["name"] == "In Progress").unwrap()["id"].clone();
+    rows.items[0]["state"] = started;
+    let fake = PlaneFake::start(world).await;
+    let site = Site::new("true", 1);
+    assert!(sweep(&site, &fake).await.is_empty(), "it may be one whose pull request waits");
+    let settings = std::fs::read_to_string(site.path(".astra/astra.yaml")).unwrap();
+    site.write(".astra/astra.yaml", &settings.replace("review: null", "review: Done"));
+    let report = with_plane(&site, &fake, &SWEEP).await;
+    assert_eq!(report["counts"], json!({"stranded": 1}), "{report:#}");
+    assert_eq!((&report["items"], &report["actions"][0]["task"]), (&json!(1), &json!("AST-2")));
+    let schema: Value = serde_json::from_str(include_str!("../fixtures/schema/sweep.json")).unwrap();
+    assert!(jsonschema::is_valid(&schema, &report), "{report:#}");
+}
+
+#[tokio::test]
 async fn old_traces_go() {
     let fake = PlaneFake::start(wanted_world()).await;
     let site = Site::new("echo more >> README.md", 1);

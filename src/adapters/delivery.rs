@@ -177,6 +177,14 @@ impl Delivery {
         arguments.extend(refs.iter().map(|(name, commit)| format!("{commit}:{name}")));
         self.git.with_remote(&self.remote).run(arguments).await.map(drop)
     }
+
+    /// Removes a ref from the remote, if it points to this commit.
+    pub async fn delete(&self, name: &str, commit: &str) -> Result<(), GitError> {
+        let (lease, nothing) = (format!("--force-with-lease={name}:{commit}"), format!(":{name}"));
+        let arguments =
+            ["push", "--quiet", "--no-verify", "--no-signed", &lease, self.remote.url(), &nothing];
+        self.git.with_remote(&self.remote).run(arguments).await.map(drop)
+    }
 }
 
 /// Contents of objects, read one by one.

@@ -8,6 +8,7 @@ pub mod event_file;
 pub mod git;
 pub mod github;
 pub mod kubernetes;
+pub mod left_refs;
 pub mod local;
 pub mod model_key;
 pub mod own_cgroup;

@@ -17,7 +17,11 @@ pub async fn read(
     place: &Path,
     deadline: Instant,
 ) -> Result<Option<RunResult>, GitError> {
-    let delivery = Delivery::new(place, remote, deadline).await?;
+    fetch(&Delivery::new(place, remote, deadline).await?, run).await
+}
+
+/// The same, with a repository that is there.
+pub(super) async fn fetch(delivery: &Delivery, run: &RunId) -> Result<Option<RunResult>, GitError> {
     let refs = delivery.remote_refs(&[run.result_ref()]).await?;
     let Some((_, commit)) = refs.first() else { return Ok(None) };
     let document = delivery.fetch_result(commit).await?;

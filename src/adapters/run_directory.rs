@@ -100,9 +100,15 @@ impl RunDirectory {
     /// Reads a JSON document, not through links and never more than [`DOCUMENT_LIMIT`] bytes;
     /// `None` if there is none.
     pub fn read<T: DeserializeOwned>(&self, relative: &str) -> anyhow::Result<Option<T>> {
+        let bytes = self.read_bytes(relative, DOCUMENT_LIMIT)?;
+        let document = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+        document.with_context(|| format!("read {relative} of the run"))
+    }
+
+    /// Reads a file, not through links and never more than `limit` bytes; `None` if there is none.
+    pub fn read_bytes(&self, relative: &str, limit: u64) -> anyhow::Result<Option<Vec<u8>>> {
         let read = || format!("read {relative} of the run");
-        let bytes = beneath::read_file(&self.root, relative, DOCUMENT_LIMIT).with_context(read)?;
-        bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose().with_context(read)
+        beneath::read_file(&self.root, relative, limit).with_context(read)
     }
 
     /// Writes a JSON document whole or not at all, readable by its owner only.

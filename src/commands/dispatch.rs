@@ -45,6 +45,7 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
             carry_out(local, &meant(&args.task, local).await?, args.detach).await?
         }
     };
+    workflow::add_summary(&decision_table::markdown(&report, place.registry(), false))?;
     finish(&place, args.format.format, &report)?;
     Ok(exit)
 }
@@ -163,6 +164,8 @@ pub(super) fn report_of(
     let (Some(own), Some(verdict)) = (own, verdict) else {
         return Err(UserError::retry("the work item could not be read", "try again; nothing was lost").into());
     };
+    // What an event told may be old.
+    let item = own.read.as_deref().unwrap_or(item);
     let mut report = DecisionReport::new(verdict, event, Some(item), registry);
     report.executor = executor;
     report.run = own.run.as_ref().map(ToString::to_string).or(report.run);

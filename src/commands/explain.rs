@@ -8,7 +8,7 @@ use crate::adapters::store::{Items, StoreError};
 use crate::cli::{ExplainArgs, Format, TaskArgs};
 use crate::commands::dispatch::{locally, report_of, stale};
 use crate::commands::local::{Local, store_error};
-use crate::commands::meant::{Meant, meant, meant_on_cluster};
+use crate::commands::meant::{Meant, fresh, meant, meant_on_cluster};
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::place::Place;
 use crate::domain::decision::Verdict;
@@ -28,6 +28,7 @@ pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
         Place::Cluster(cluster) => (explained_on_cluster(&cluster, &args.task).await?, cluster.workforce),
     };
     workflow::set_outputs(&report.step_outputs())?;
+    workflow::add_summary(&decision_table::markdown(&report, registry.registry(), true))?;
     match args.format.format {
         Format::Json => output::json(&report)?,
         Format::Text => output::result(&decision_table::text(&report, registry.registry(), true))?,
@@ -36,7 +37,7 @@ pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
 }
 
 async fn explained(local: &Local, task: &TaskArgs) -> anyhow::Result<DecisionReport> {
-    let meant = meant(task, local).await?;
+    let meant = fresh(meant(task, local).await?, local.plane.as_ref()).await;
     Ok(match &meant {
         Meant::Told { item, delivery }
             if local.plane.is_none() && local.executor.store.is_known(item).map_err(store_error)? =>
@@ -50,7 +51,8 @@ async fn explained(local: &Local, task: &TaskArgs) -> anyhow::Result<DecisionRep
 }
 
 async fn explained_on_cluster(cluster: &OnCluster, task: &TaskArgs) -> anyhow::Result<DecisionReport> {
-    Ok(match &meant_on_cluster(task, cluster).await? {
+    let meant = fresh(meant_on_cluster(task, cluster).await?, cluster.items.plane.as_ref()).await;
+    Ok(match &meant {
         Meant::Told { item, delivery } => tried_on_cluster(cluster, item, false, Some(delivery)).await?.0,
         Meant::ByHand { item } => tried_on_cluster(cluster, item, true, None).await?.0,
         Meant::NoItem { delivery } => DecisionReport::not_a_work_item(delivery, cluster.registry()),

@@ -1,27 +1,28 @@
 //! What every command on this machine shares: the state, the pass, and publishing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::adapters::local::executor::LocalExecutor;
 use crate::adapters::local::phase_process::Phase;
 use crate::adapters::plane::PlaneClient;
-use crate::adapters::run_directory::{RESULT, SUBJECT};
-use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
+use crate::adapters::run_directory::{AGENT_TRANSCRIPT, RESULT, SUBJECT};
+use crate::adapters::store::drive::{Deliver, Delivered, ItemStates, Undelivered};
 use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
-use crate::commands::passes::{FailedPublications, ItemMoves, Publisher, World};
+use crate::commands::passes::{FailedPublications, ItemMoves, World};
 use crate::commands::place::Opened;
-use crate::commands::word::{Forge, Word};
-use crate::domain::job::{ItemState, Job, JobRef};
+use crate::commands::word::{Forge, Spoken, Word};
+use crate::domain::job::{ItemState, Job};
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
-use crate::domain::publish::{Ending, PublishPlan, Subject};
+use crate::domain::publish::{Ending, Subject};
 use crate::domain::registry::Registry;
 use crate::domain::result::{FailureClass, RunResult};
-use crate::domain::work_item::ItemRef;
+use crate::domain::runtime::TRANSCRIPT_LIMIT;
+use crate::domain::work_item::{ItemRef, WorkItem};
 use crate::error::UserError;
 
 /// The local executor with everything that it needs.
@@ -48,7 +49,7 @@ impl Local {
     pub(crate) fn with(opened: Opened) -> anyhow::Result<Self> {
         let Opened { registry, directory, state, surroundings, forge, no_github } = opened;
         let store = SqliteStore::open(&state.store()).map_err(store_error)?;
-        let plane = PlaneClient::of_environment(&registry.plane)?;
+        let plane = PlaneClient::of_environment(&registry.plane, Some(state.root()))?;
         let workforce = Workforce::new(registry);
         let executor =
             LocalExecutor { store, state, workforce, registry: directory, surroundings, no_github };
@@ -153,6 +154,10 @@ impl Items for LocalItems<'_> {
             None => self.snapshots.read(items).await,
         }
     }
+
+    fn last_read(&self, item: ItemRef) -> Option<(WorkItem, Instant)> {
+        self.plane?.last_read(item)
+    }
 }
 
 impl ItemStates for LocalItems<'_> {
@@ -168,17 +173,27 @@ impl ItemStates for LocalItems<'_> {
 struct Teller<'a>(&'a Local);
 
 impl Deliver for Teller<'_> {
-    async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
-        let Some(word) = self.0.word(job)? else { return Ok(()) };
-        let directory = self.0.executor.state.run(&job.run);
-        word.tell(&directory, &self.0.forge, self.0.plane.as_ref()).await
-    }
-}
+    type Told = Option<Spoken>;
 
-impl Publisher for Teller<'_> {
-    async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
-        let word = self.0.job(&job.run)?.map_or(Ok(None), |job| self.0.word(&job))?;
-        Ok(word.map(|word| word.plan))
+    async fn deliver(&self, job: &Job) -> Result<Delivered<Option<Spoken>>, Undelivered> {
+        let word = self.0.word(job).map_err(Undelivered::Refused)?;
+        let Some(word) = word else { return Ok(Delivered { outcome: None, told: None }) };
+        let directory = self.0.executor.state.run(&job.run);
+        let plane = self.0.plane.as_ref();
+        let mut delivered = word.tell(&directory, &self.0.forge, plane).await?;
+        // A snapshot only leaves the queue.
+        delivered.outcome = delivered.outcome.filter(|_| plane.is_some());
+        Ok(delivered)
+    }
+
+    async fn keep(&self, told: &Option<Spoken>, moved: Option<&ItemState>) -> Result<(), Undelivered> {
+        let Some(spoken) = told else { return Ok(()) };
+        let run = self.0.executor.state.run(spoken.run());
+        // Its last line says that it is full.
+        let transcript = async { run.read_bytes(AGENT_TRANSCRIPT, TRANSCRIPT_LIMIT + 1_000) };
+        // Nobody else sees a snapshot.
+        let moved = moved.filter(|_| self.0.plane.is_some());
+        spoken.keep(&self.0.forge, moved, transcript).await
     }
 }
 

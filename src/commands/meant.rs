@@ -35,15 +35,13 @@ impl Meant {
 pub(super) async fn meant(args: &TaskArgs, local: &Local) -> anyhow::Result<Meant> {
     match event(args)? {
         Event::ByHand(key) => Ok(Meant::ByHand { item: known_item(&key, local).await? }),
-        Event::Delivered(delivery) => {
-            Ok(fresh(delivered(delivery, local.registry()), local.plane.as_ref()).await)
-        }
+        Event::Delivered(delivery) => Ok(delivered(delivery, local.registry())),
     }
 }
 
-/// An event is a hint to look: with a key for Plane, the item is as it is there now. Where it cannot
-/// be read, the pass finds that out, too, and says so.
-async fn fresh(meant: Meant, plane: Option<&PlaneClient>) -> Meant {
+/// An event is a hint to look: with a key for Plane, the item is as it is there now. A pass reads it
+/// itself; this is for what runs none. Where it cannot be read, it is as it was told.
+pub(super) async fn fresh(meant: Meant, plane: Option<&PlaneClient>) -> Meant {
     let (Meant::Told { item, delivery }, Some(plane)) = (&meant, plane) else { return meant };
     match plane.item(item.project, item.id, Importance::Start).await {
         Ok(Some(item)) => Meant::Told { item, delivery: delivery.clone() },
@@ -63,7 +61,7 @@ pub(super) async fn meant_without_cluster(
     plane: Option<&PlaneClient>,
 ) -> anyhow::Result<Meant> {
     match (event(args)?, plane) {
-        (Event::Delivered(delivery), plane) => Ok(fresh(delivered(delivery, registry), plane).await),
+        (Event::Delivered(delivery), _) => Ok(delivered(delivery, registry)),
         (Event::ByHand(key), Some(plane)) => {
             project_of(&key, registry)?;
             Ok(Meant::ByHand { item: in_plane(&key, plane).await? })

@@ -1,28 +1,30 @@
 //! Runs on a cluster: the same pass as on one machine, over the cluster's ledger and Jobs.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::adapters::kubernetes::manifests::{CredentialSource, RunMaker};
 use crate::adapters::kubernetes::{Cluster, KubernetesStore};
 use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
-use crate::adapters::store::drive::{Deliver, ItemStates, Undelivered};
+use crate::adapters::store::drive::{Deliver, Delivered, ItemStates, Undelivered};
 use crate::adapters::store::{Items, Store, StoreError};
-use crate::commands::cluster_result::Unreadable;
 use crate::commands::credentials::{Held, for_cluster};
-use crate::commands::passes::{FailedPublications, ItemMoves, Publisher, World};
+use crate::commands::passes::{FailedPublications, ItemMoves, World};
 use crate::commands::place::Opened;
-use crate::commands::word::{Forge, Word};
-use crate::domain::job::{ItemState, Job, JobPhase, JobRef};
+use crate::commands::word::{Forge, Spoken, Word};
+use crate::domain::job::{ItemState, Job, JobPhase};
 use crate::domain::kubernetes::diagnosis::{Diagnosis, Progress};
+use crate::domain::kubernetes::pod::Step;
 use crate::domain::ledger::Ledger;
 use crate::domain::matching::Workforce;
 use crate::domain::message;
 use crate::domain::name::{AgentName, RunId};
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
-use crate::domain::publish::{Ending, PublishPlan};
+use crate::domain::publish::Ending;
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::report::ExecutorReport;
+use crate::domain::run_log::TRANSCRIPT_KEPT;
 use crate::domain::run_plan::Surroundings;
 use crate::domain::status::KnownRun;
 use crate::domain::work_item::{ItemRef, WorkItem};
@@ -56,7 +58,7 @@ impl OnCluster {
     pub(crate) async fn open(opened: Opened) -> anyhow::Result<Self> {
         let Opened { registry, directory, state, surroundings, forge, .. } = opened;
         let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
-        let plane = PlaneClient::of_environment(&registry.plane)?;
+        let plane = PlaneClient::of_environment(&registry.plane, Some(state.root()))?;
         let held = Arc::new(Held::open(&directory)?);
         let git_base_url = surroundings.git_base_url.clone();
         let maker = run_maker(&registry, Arc::clone(&held), surroundings)?;
@@ -214,6 +216,10 @@ impl Items for ClusterItems {
         };
         items.iter().map(read).collect()
     }
+
+    fn last_read(&self, item: ItemRef) -> Option<(WorkItem, Instant)> {
+        self.plane.as_ref()?.last_read(item)
+    }
 }
 
 impl ItemStates for ClusterItems {
@@ -229,23 +235,21 @@ impl ItemStates for ClusterItems {
 struct Teller<'a>(&'a OnCluster);
 
 impl Deliver for Teller<'_> {
-    async fn deliver(&self, job: &Job) -> Result<(), Undelivered> {
-        let word = self.0.word(job).await.map_err(|error| match error.downcast_ref::<Unreadable>() {
-            Some(unreadable) if !unreadable.is_passing() => Undelivered::Refused(error),
-            _ => Undelivered::Failed(error),
-        })?;
-        let Some(word) = word else { return Ok(()) };
-        let directory = self.0.state.run(&job.run);
-        word.tell(&directory, &self.0.forge, self.0.items.plane.as_ref()).await
-    }
-}
+    type Told = Option<(Job, Spoken)>;
 
-impl Publisher for Teller<'_> {
-    async fn plan(&self, job: &JobRef) -> anyhow::Result<Option<PublishPlan>> {
-        match self.0.store.find_job(&job.namespace, &job.run).await?.0 {
-            Some(job) => Ok(self.0.word(&job).await?.map(|word| word.plan)),
-            None => Ok(None),
-        }
+    async fn deliver(&self, job: &Job) -> Result<Delivered<Self::Told>, Undelivered> {
+        let word = self.0.word(job).await.map_err(Undelivered::Refused)?;
+        let Some(word) = word else { return Ok(Delivered { outcome: None, told: None }) };
+        let directory = self.0.state.run(&job.run);
+        let told = word.tell(&directory, &self.0.forge, self.0.items.plane.as_ref()).await?;
+        Ok(Delivered { outcome: told.outcome, told: told.told.map(|spoken| (job.clone(), spoken)) })
+    }
+
+    async fn keep(&self, told: &Self::Told, moved: Option<&ItemState>) -> Result<(), Undelivered> {
+        let Some((job, spoken)) = told else { return Ok(()) };
+        let (cluster, job) = (self.0.store.cluster(), job.reference());
+        let transcript = cluster.log_end(&job, Step::Agent, TRANSCRIPT_KEPT);
+        spoken.keep(&self.0.forge, moved, transcript).await
     }
 }
 

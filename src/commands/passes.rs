@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use crate::adapters::store::drive::{Deliver, ItemStates, drive, drive_publication, drive_start_write};
 use crate::adapters::store::{Items, Store, StoreError, StoreResult};
 use crate::domain::decision::Verdict;
-use crate::domain::job::JobRef;
 use crate::domain::matching::Workforce;
 use crate::domain::name::RunId;
 use crate::domain::pass::{
-    Hint, Moves, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StartWrite,
-    StartWriteEnd, StateTarget, Subject, TaskOutcome, Timing,
+    Hint, Pass, PassEnd, PassInput, PassReport, Publication, PublicationEnd, StartWrite, StartWriteEnd,
+    StateTarget, Subject, TaskOutcome, Timing,
 };
-use crate::domain::publish::PublishPlan;
 use crate::error::UserError;
 
 /// A pass that has more to do is repeated at once, but not for ever: the next event or the end of
@@ -32,12 +30,6 @@ pub(crate) enum ItemMoves {
     InSnapshots,
     /// None: there is no place for them.
     None,
-}
-
-/// Who tells the world, and knows beforehand what will be told.
-pub(crate) trait Publisher: Deliver {
-    /// What publishing this run would tell; `None`: nothing is known of it.
-    fn plan(&self, job: &JobRef) -> impl Future<Output = anyhow::Result<Option<PublishPlan>>> + Send;
 }
 
 /// Runs whose publication failed in this process, and when: a waiting command runs the pass every few
@@ -80,7 +72,7 @@ pub(crate) struct World<'a, S, I, D> {
     pub(crate) remedy: fn(StoreError) -> UserError,
 }
 
-impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
+impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
     /// Runs the pass, publishes what has ended, and goes on until nothing is left to do. The report
     /// is that of the first pass; what later ones did besides is added to it.
     pub(crate) async fn pass(&self, hints: Vec<Hint>, stop: Option<RunId>) -> anyhow::Result<PassReport<'a>> {
@@ -177,21 +169,8 @@ impl<'a, S: Store, I: Items + ItemStates, D: Publisher> World<'a, S, I, D> {
     /// Publishes one run.
     async fn publish(&self, run: Subject, publisher: &D) -> anyhow::Result<PublicationEnd> {
         let holder = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let started = self.started();
-        let moves = match self.moves {
-            ItemMoves::None => None,
-            ItemMoves::InSnapshots => Some(Moves { outcome: None, started }),
-            ItemMoves::InPlane => {
-                let plan = match publisher.plan(&run.job).await {
-                    Ok(plan) => plan,
-                    // The others may still be published.
-                    Err(error) => return Ok(PublicationEnd::Stopped(format!("{error:#}"))),
-                };
-                let outcome = plan.and_then(|plan| plan.outcome_state()).filter(|to| *to != started);
-                Some(Moves { outcome, started })
-            }
-        };
-        let publication = Publication::new(run, holder, moves, self.timing);
+        let started = (self.moves != ItemMoves::None).then(|| self.started());
+        let publication = Publication::new(run, holder, started, self.timing);
         drive_publication(publication, self.store, &self.items, &self.items, publisher)
             .await
             .map_err(|error| (self.remedy)(error).into())

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -9,15 +10,17 @@ use crate::adapters::github::GITHUB;
 use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
 use crate::adapters::registry_files;
-use crate::adapters::run_directory::RunDirectory;
+use crate::adapters::run_directory::{RunDirectory, SUBJECT};
 use crate::cli::{ExecutorChoice, PlaceArgs, RegistryArgs, StateArgs};
 use crate::commands::credentials;
-use crate::commands::local::Local;
+use crate::commands::local::{Local, store_error};
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::word::Forge;
+use crate::domain::job::{Job, JobPhase};
 use crate::domain::ledger::Ledger;
-use crate::domain::name::RunId;
-use crate::domain::pass::{Hint, PassReport};
+use crate::domain::name::{Repository, RunId};
+use crate::domain::pass::{Hint, PassReport, Timing};
+use crate::domain::publish::Subject;
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::run_plan::Surroundings;
 use crate::error::UserError;
@@ -108,6 +111,65 @@ impl Place {
         match self {
             Self::Local(local) => local.ledger().await,
             Self::Cluster(cluster) => cluster.ledger().await,
+        }
+    }
+
+    /// Every run that is kept, published ones too, the oldest first.
+    pub(crate) async fn runs(&self) -> anyhow::Result<Vec<Job>> {
+        match self {
+            Self::Local(local) => {
+                let runs = local.executor.store.all_runs().map_err(store_error)?;
+                Ok(runs.into_iter().map(|known| known.job).collect())
+            }
+            Self::Cluster(cluster) => cluster.runs().await,
+        }
+    }
+
+    /// The runs that are not published.
+    pub(crate) async fn unpublished(&self) -> anyhow::Result<Vec<Job>> {
+        match self {
+            Self::Local(local) => {
+                let runs = local.executor.store.unpublished_runs().map_err(store_error)?;
+                Ok(runs.into_iter().map(|known| known.job).collect())
+            }
+            Self::Cluster(cluster) => {
+                let mut runs = cluster.runs().await?;
+                runs.retain(|job| job.phase != JobPhase::Published);
+                Ok(runs)
+            }
+        }
+    }
+
+    /// Where a run worked; `None`: nothing is kept that says so.
+    pub(crate) async fn repository_of(&self, job: &Job) -> anyhow::Result<Option<Repository>> {
+        let subject = match self {
+            Self::Local(local) => local.executor.state.run(&job.run).read::<Subject>(SUBJECT)?,
+            Self::Cluster(cluster) => cluster.store.cluster().subject(&job.reference()).await?,
+        };
+        Ok(subject.map(|subject| subject.repository))
+    }
+
+    /// Where pull requests go.
+    pub(crate) fn forge(&self) -> &Forge {
+        match self {
+            Self::Local(local) => &local.forge,
+            Self::Cluster(cluster) => &cluster.forge,
+        }
+    }
+
+    /// Where Git remotes are.
+    pub(crate) fn git_base_url(&self) -> &str {
+        match self {
+            Self::Local(local) => &local.executor.surroundings.git_base_url,
+            Self::Cluster(cluster) => &cluster.git_base_url,
+        }
+    }
+
+    /// How long after its end a run may not be published yet.
+    pub(crate) fn claim_margin(&self) -> Duration {
+        match self {
+            Self::Cluster(cluster) if cluster.items.plane.is_some() => Timing::default().claim_margin,
+            Self::Cluster(_) | Self::Local(_) => Duration::ZERO,
         }
     }
 

@@ -3,17 +3,22 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::{Format, SweepArgs};
-use crate::commands::local::store_error;
 use crate::commands::place::Place;
 use crate::commands::word;
 use crate::domain::escape;
-use crate::domain::job::JobPhase;
-use crate::domain::name::RunId;
+use crate::domain::message;
 use crate::domain::request_budget::Importance;
-use crate::domain::sweep::{Action, Found, SweepAction, SweepReport, is_old, warning};
+use crate::domain::sweep::{Action, Found, SweepAction, SweepReport, warning};
 use crate::domain::work_item::WorkItem;
 use crate::error::{Exit, UserError};
-use crate::output;
+use crate::output::{self, decision_table, workflow};
+
+mod leftovers;
+
+use leftovers::Leftovers;
+
+/// How many actions a step summary shows.
+const SUMMARY_ROWS: usize = 200;
 
 pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
     let git_base_url = args.git.git_base_url.as_deref();
@@ -22,7 +27,8 @@ pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
         cluster.forge.must_be_open()?;
     }
     let (listed, mut problems) = list(&place).await;
-    let found = Found::new(&listed, &place.ledger().await?, place.registry());
+    let runs = place.runs().await.inspect_err(|error| problems.push(format!("{error:#}"))).ok();
+    let found = Found::new(&listed, &place.ledger().await?, runs.as_deref(), place.registry());
     let pass = place.pass(found.hints.clone(), None).await?;
     problems.extend(pass.problems.iter().cloned());
     if let Some(plane) = place.plane() {
@@ -30,13 +36,15 @@ pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
     }
     let mut report = found.report(&pass, place.registry());
     let keep = SignedDuration::from_hours(24 * i64::from(args.keep_days));
-    report.actions.extend(remove_old(&place, keep, &mut problems).await?.into_iter().map(removed));
+    let leftovers = Leftovers { place: &place, now: Timestamp::now(), keep };
+    report.add(leftovers.remove(runs.as_deref().unwrap_or_default(), &mut problems).await);
     for problem in &problems {
         output::say(&escape::terminal(&format!("note: {problem}")));
     }
     if let Some(warning) = warning(&report) {
         output::say(&format!("note: {warning}"));
     }
+    workflow::add_summary(&summary(&report, &problems))?;
     tell(&report, args.format.format, problems.is_empty())?;
     Ok(if problems.is_empty() { Exit::Handled } else { Exit::Retry })
 }
@@ -61,55 +69,13 @@ async fn list(place: &Place) -> (Vec<WorkItem>, Vec<String>) {
     (listed, problems)
 }
 
-/// Removes what is left of runs that were published long ago: Jobs, or directories.
-async fn remove_old(
-    place: &Place,
-    keep: SignedDuration,
-    problems: &mut Vec<String>,
-) -> anyhow::Result<Vec<RunId>> {
-    let now = Timestamp::now();
-    let mut removed = Vec::new();
-    match place {
-        Place::Local(local) => {
-            for known in local.executor.store.all_runs().map_err(store_error)? {
-                let directory = local.executor.state.run(&known.job.run);
-                if is_old(&known.job, now, keep) && directory.root().exists() {
-                    match std::fs::remove_dir_all(directory.root()) {
-                        Ok(()) => removed.push(known.job.run),
-                        Err(error) => {
-                            problems
-                                .push(format!("{} cannot be removed: {error}", directory.root().display()));
-                        }
-                    }
-                }
-            }
-        }
-        Place::Cluster(cluster) => {
-            let runs = cluster.runs().await.inspect_err(|error| problems.push(format!("{error:#}")));
-            for job in runs.unwrap_or_default().into_iter().filter(|job| is_old(job, now, keep)) {
-                match cluster.store.remove(&job.reference(), JobPhase::Published).await {
-                    Ok(true) => removed.push(job.run),
-                    Ok(false) => {}
-                    Err(error) => problems.push(format!("Job {} cannot be removed: {error}", job.run)),
-                }
-            }
-        }
-    }
-    Ok(removed)
-}
-
-fn removed(run: RunId) -> SweepAction {
-    SweepAction {
-        action: Action::Removed,
-        task: None,
-        agent: None,
-        run: Some(run.to_string()),
-        reason: None,
-        unannounced: false,
-    }
-}
-
 fn tell(report: &SweepReport, format: Format, is_whole: bool) -> anyhow::Result<()> {
+    let of = |action: Action| report.actions.iter().filter(move |one| one.action == action);
+    let published: Vec<&str> = of(Action::Published).filter_map(|one| one.run.as_deref()).collect();
+    workflow::set_outputs(&[
+        ("published", published.join(" ")),
+        ("unannounced", report.unannounced.to_string()),
+    ])?;
     if format == Format::Json {
         return output::json(report);
     }
@@ -124,8 +90,35 @@ fn tell(report: &SweepReport, format: Format, is_whole: bool) -> anyhow::Result<
     output::result(&report.actions.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
+/// For a step summary.
+fn summary(report: &SweepReport, problems: &[String]) -> String {
+    let cell = |text: &str| message::markdown_line(text, 300);
+    let counts = report.counts.iter().map(|(action, count)| format!("{count} {}", action.name()));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    let done = if counts.is_empty() { "nothing was to be done".to_owned() } else { counts };
+    let mut page =
+        format!("{} work items and {} runs were looked at: {}.\n", report.items, report.runs, cell(&done));
+    page.extend(warning(report).map(|warning| format!("\n> {}\n", cell(&warning))));
+    page.extend(problems.iter().map(|problem| format!("\n- {}\n", cell(problem))));
+    let rows: Vec<[String; 5]> = report
+        .actions
+        .iter()
+        .take(SUMMARY_ROWS)
+        .map(|one| {
+            let [task, agent, run, reason] = [&one.task, &one.agent, &one.run, &one.reason]
+                .map(|part| cell(part.as_deref().unwrap_or("–")));
+            [cell(one.action.name()), task, agent, run, reason]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let headings = ["Done", "Task", "Agent", "Run", "Why"].map(str::to_owned);
+        page.push_str(&format!("\n{}\n", decision_table::markdown_table(&headings, &rows)));
+    }
+    page
+}
+
 fn line(action: &SweepAction) -> String {
-    let mut words = vec![format!("{:<12}", action.action.name())];
+    let mut words = vec![format!("{:<14}", action.action.name())];
     words.extend(action.task.clone());
     words.extend(action.agent.as_ref().map(|agent| format!("by {agent}")));
     words.extend(action.run.as_ref().map(|run| format!("({run})")));

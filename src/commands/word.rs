@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 use crate::adapters::github::GitHub;
 use crate::adapters::github::app_token::Tokens;
 use crate::adapters::github::pulls::Pulls;
-use crate::adapters::github::run_log::{Appended, RunLog};
+use crate::adapters::github::run_log::RunLog;
 use crate::adapters::plane::{PlaneClient, PlaneError, PlaneFault};
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, PUBLISH_TOLD, RunDirectory};
-use crate::adapters::store::drive::Undelivered;
+use crate::adapters::store::drive::{Delivered, Undelivered};
 use crate::domain::github_answer::GitHubFault;
-use crate::domain::job::Job;
+use crate::domain::job::{ItemState, Job};
+use crate::domain::name::RunId;
 use crate::domain::pass::PassReport;
 use crate::domain::plane_answer::PlaneRefusal;
 use crate::domain::publish::github::{Opened, Reviewed};
@@ -21,7 +23,7 @@ use crate::domain::publish::notice::notice;
 use crate::domain::publish::{self, Ending, PublishPlan, Subject, TrackerUpdate};
 use crate::domain::registry::{self, States};
 use crate::domain::request_budget::Importance;
-use crate::domain::run_log::RunRecord;
+use crate::domain::run_log::{RunRecord, transcript_end};
 use crate::error::UserError;
 
 /// Where pull requests and the run log go.
@@ -59,6 +61,7 @@ impl Forge {
             tokens: Arc::clone(&tokens),
             repository,
             public: run_log.public,
+            is_public: OnceCell::new(),
         });
         Ok(Self::GitHub(Box::new(OnGitHub { pulls: Pulls::new(github, tokens), log })))
     }
@@ -116,24 +119,22 @@ impl Word {
 
     /// Tells it.
     pub(crate) async fn tell(
-        &self,
+        self,
         directory: &RunDirectory,
         forge: &Forge,
         plane: Option<&PlaneClient>,
-    ) -> Result<(), Undelivered> {
-        self.tell_all(directory, forge, plane).await.map_err(|error| {
-            let github = error.downcast_ref::<GitHubFault>().is_some_and(GitHubFault::is_passing);
-            let plane = error.downcast_ref::<PlaneError>().is_some_and(|error| error.fault.is_passing());
-            if github || plane { Undelivered::Failed(error) } else { Undelivered::Refused(error) }
-        })
+    ) -> Result<Delivered<Option<Spoken>>, Undelivered> {
+        let outcome = self.plan.outcome_state();
+        let spoken = self.tell_all(directory, forge, plane).await.map_err(undelivered)?;
+        Ok(Delivered { outcome, told: Some(spoken) })
     }
 
     async fn tell_all(
-        &self,
+        mut self,
         directory: &RunDirectory,
         forge: &Forge,
         plane: Option<&PlaneClient>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Spoken> {
         directory.write(PUBLISH_PLAN, &self.plan)?;
         directory.write_bytes(PUBLISH_PAGE, self.plan.to_markdown().as_bytes())?;
         let told = match forge {
@@ -152,40 +153,82 @@ impl Word {
         if let (Some(plane), Some(tracker)) = (plane, tracker) {
             tell_plane(plane, tracker, &told).await?;
         }
-        match forge {
-            Forge::GitHub(github) => self.log(github.log.as_ref(), tracker, &told).await,
-            Forge::Files | Forge::Closed => Ok(()),
+        self.record.add_writes(tracker, told.pull_request.as_ref(), told.review.as_ref());
+        Ok(Spoken { run: self.plan.run, record: self.record })
+    }
+}
+
+/// What somebody has to mend, and what may do next time.
+fn undelivered(error: anyhow::Error) -> Undelivered {
+    let github = error.downcast_ref::<GitHubFault>().is_some_and(GitHubFault::is_passing);
+    let plane = error.downcast_ref::<PlaneError>().is_some_and(|error| error.fault.is_passing());
+    if github || plane { Undelivered::Failed(error) } else { Undelivered::Refused(error) }
+}
+
+/// What was told about a run, for the run log.
+pub(crate) struct Spoken {
+    run: RunId,
+    record: RunRecord,
+}
+
+impl Spoken {
+    /// The run.
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Appends it to the run log, with the move of the item and what the agent's program printed. What
+    /// nobody but a person can mend there must not hold up the run.
+    pub(crate) async fn keep(
+        &self,
+        forge: &Forge,
+        moved: Option<&ItemState>,
+        transcript: impl Future<Output = anyhow::Result<Option<Vec<u8>>>>,
+    ) -> Result<(), Undelivered> {
+        let Forge::GitHub(github) = forge else { return Ok(()) };
+        let Some(log) = &github.log else { return Ok(()) };
+        match self.append(log, moved, transcript).await {
+            Ok(()) => Ok(()),
+            // 409: others were quicker again and again, or the repository is empty.
+            Err(fault) if fault.is_passing() && fault != GitHubFault::Unavailable(409) => {
+                Err(undelivered(with_remedy(fault, format!("write the run log of {}", log.repository))))
+            }
+            Err(fault) => {
+                log::warn!("run {} is not in the run log of {}: {fault}", self.run, log.repository);
+                log::warn!("what to do: {}", fault.remedy());
+                Ok(())
+            }
         }
     }
 
-    /// Appends to the run log. What nobody but a person can mend there must not hold up the run.
-    async fn log(
+    async fn append(
         &self,
-        log: Option<&RunLog>,
-        tracker: Option<&TrackerUpdate>,
-        told: &Told,
-    ) -> anyhow::Result<()> {
-        let Some(log) = log else { return Ok(()) };
-        let mut record = self.record.clone();
-        record.add_writes(tracker, told.pull_request.as_ref(), told.review.as_ref());
-        match log.append(&record).await {
-            Ok(Appended::There) => {}
-            Ok(Appended::Public) => log::warn!(
+        log: &RunLog,
+        moved: Option<&ItemState>,
+        transcript: impl Future<Output = anyhow::Result<Option<Vec<u8>>>>,
+    ) -> Result<(), GitHubFault> {
+        if !log.is_open().await? {
+            log::warn!(
                 "{} is public, so run {} is not in its run log; name another in run_log.repository, or allow it \
                  with run_log.public",
                 log.repository,
-                self.plan.run
-            ),
-            // 409: others were quicker again and again, or the repository is empty.
-            Err(fault) if fault.is_passing() && fault != GitHubFault::Unavailable(409) => {
-                return Err(with_remedy(fault, format!("write the run log of {}", log.repository)));
-            }
-            Err(fault) => {
-                log::warn!("run {} is not in the run log of {}: {fault}", self.plan.run, log.repository);
-                log::warn!("what to do: {}", fault.remedy());
-            }
+                self.run
+            );
+            return Ok(());
         }
-        Ok(())
+        let mut record = self.record.clone();
+        if let Some(state) = moved {
+            record.add_move(state);
+        }
+        let printed = transcript.await.unwrap_or_else(|error| {
+            log::warn!("the transcript of run {} is not kept: {error:#}", self.run);
+            None
+        });
+        if let Some(text) = printed.and_then(|printed| transcript_end(&printed)) {
+            log.append_transcript(&record, &text).await?;
+            record.transcript = Some(record.transcript_path());
+        }
+        log.append(&record).await
     }
 }
 

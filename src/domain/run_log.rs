@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::escape;
 use super::job::{ItemState, Job};
 use super::message;
 use super::publish::github::{Opened, Reviewed};
@@ -12,6 +13,8 @@ use super::result::{FailureClass, RunOutcome, RunResult};
 
 /// The one version of the document.
 pub const RUN_LOG_VERSION: u32 = 1;
+/// Of what an agent's program printed, the end is kept: so much, in bytes.
+pub const TRANSCRIPT_KEPT: usize = 256 << 10;
 /// The branch that it is on.
 pub const RUN_LOG_BRANCH: &str = "astra-log";
 
@@ -57,6 +60,8 @@ pub struct RunRecord {
     /// What it brought, as it said itself; null where it left nothing.
     #[schemars(with = "Option<serde_json::Value>")]
     pub result: Option<RunResult>,
+    /// Where the end of what its agent's program printed is, on the same branch; null: it is not kept.
+    pub transcript: Option<String>,
     /// Everything that we wrote for it elsewhere.
     pub writes: Vec<Write>,
 }
@@ -118,6 +123,7 @@ impl RunRecord {
             outcome,
             class,
             reason,
+            transcript: None,
             writes: written_before(job, result.as_ref()),
             result,
         }
@@ -149,10 +155,24 @@ impl RunRecord {
         }
     }
 
+    /// Adds the move of the item that publishing made.
+    pub fn add_move(&mut self, state: &ItemState) {
+        self.writes.push(state_write(state));
+    }
+
     /// Where it is on the branch: by the month in which the run ended, so that a repetition finds it.
     pub fn path(&self) -> String {
+        format!("{}.json", self.place())
+    }
+
+    /// Where the end of its transcript goes.
+    pub fn transcript_path(&self) -> String {
+        format!("{}.log", self.place())
+    }
+
+    fn place(&self) -> String {
         let ended = self.ended.to_zoned(jiff::tz::TimeZone::UTC);
-        format!("runs/{:04}/{:02}/{}.json", ended.year(), ended.month(), self.run)
+        format!("runs/{:04}/{:02}/{}", ended.year(), ended.month(), self.run)
     }
 
     /// The message of its commit.
@@ -170,11 +190,29 @@ fn ended_at(job: &Job) -> Timestamp {
 fn written_before(job: &Job, result: Option<&RunResult>) -> Vec<Write> {
     let branch = result.and_then(|result| result.branch.as_ref());
     let branch = branch.map(|branch| Write { kind: "branch".to_owned(), what: branch.to_string() });
-    let state = job.item_state.as_ref().map(|state: &ItemState| Write {
-        kind: "state".to_owned(),
-        what: format!("{} to {} at {}", state.from, state.to, state.written_at),
-    });
+    let state = job.item_state.as_ref().map(state_write);
     branch.into_iter().chain(state).collect()
+}
+
+fn state_write(state: &ItemState) -> Write {
+    let what = format!("{} to {} at {}", state.from, state.to, state.written_at);
+    Write { kind: "state".to_owned(), what }
+}
+
+/// The end of what an agent's program printed, inert; `None`: it printed nothing.
+pub fn transcript_end(printed: &[u8]) -> Option<String> {
+    let printed = String::from_utf8_lossy(printed);
+    let lines = printed.lines().map(|line| escape::terminal(line).into_owned() + "\n");
+    let text: String = lines.collect();
+    if text.trim().is_empty() {
+        return None;
+    }
+    let Some(surplus) = text.len().checked_sub(TRANSCRIPT_KEPT).filter(|surplus| *surplus > 0) else {
+        return Some(text);
+    };
+    const MARK: &str = "[what came before is not kept]\n";
+    let start = text.ceil_char_boundary(surplus + MARK.len());
+    Some(format!("{MARK}{}", &text[start..]))
 }
 
 #[cfg(test)]

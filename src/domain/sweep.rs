@@ -26,8 +26,27 @@ pub const SWEEP_VERSION: u32 = 1;
 pub struct SweepReport {
     /// Always 1.
     pub version: u32,
+    /// How many work items were looked at.
+    pub items: usize,
+    /// How many runs were looked at, published ones too.
+    pub runs: usize,
+    /// How many tasks no event had told of.
+    pub unannounced: usize,
+    /// How many actions of each kind there are.
+    pub counts: BTreeMap<Action, usize>,
     /// What was done, and what a person has to do.
     pub actions: Vec<SweepAction>,
+}
+
+impl SweepReport {
+    /// Adds what was done besides.
+    pub fn add(&mut self, actions: impl IntoIterator<Item = SweepAction>) {
+        for action in actions {
+            *self.counts.entry(action.action).or_default() += 1;
+            self.unannounced += usize::from(action.unannounced);
+            self.actions.push(action);
+        }
+    }
 }
 
 /// One thing that was done, or that a person has to do.
@@ -48,7 +67,7 @@ pub struct SweepAction {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A run was started.
@@ -63,6 +82,10 @@ pub enum Action {
     Published,
     /// A run has ended and could not be published.
     Unpublished,
+    /// An item is in progress, and no run of it is known: a person has to say what is to become of it.
+    Stranded,
+    /// A branch, or refused work, that nobody waits for was removed from its repository.
+    BranchRemoved,
     /// The last traces of an old run were removed.
     Removed,
 }
@@ -77,7 +100,23 @@ impl Action {
             Self::Cancelled => "cancelled",
             Self::Published => "published",
             Self::Unpublished => "unpublished",
+            Self::Stranded => "stranded",
+            Self::BranchRemoved => "branch_removed",
             Self::Removed => "removed",
+        }
+    }
+}
+
+impl SweepAction {
+    /// Something that was done about a run.
+    pub fn of_run(action: Action, job: &Job, reason: Option<String>) -> Self {
+        Self {
+            action,
+            task: Some(job.task.to_string()),
+            agent: Some(job.agent.to_string()),
+            run: Some(job.run.to_string()),
+            reason,
+            unannounced: false,
         }
     }
 }
@@ -94,12 +133,17 @@ pub struct Found {
     keys: BTreeMap<ItemId, String>,
     /// Live runs, with task and agent.
     runs: BTreeMap<RunId, (String, String)>,
+    /// Items in progress without a run.
+    stranded: Vec<ItemId>,
+    /// How many items and runs were looked at.
+    looked_at: (usize, usize),
 }
 
 impl Found {
-    /// From Plane's lists, and the ledger.
-    pub fn new(listed: &[WorkItem], ledger: &Ledger, registry: &Registry) -> Self {
-        let mut found = Self::default();
+    /// From Plane's lists, the ledger and all runs that are kept. `runs`: `None` if they could not be read.
+    pub fn new(listed: &[WorkItem], ledger: &Ledger, runs: Option<&[Job]>, registry: &Registry) -> Self {
+        let looked_at = (listed.len(), runs.map_or(0, <[Job]>::len));
+        let mut found = Self { looked_at, ..Self::default() };
         for entry in &ledger.entries {
             let item = ItemRef { project: entry.project, item: entry.item };
             found.hints.push(Hint { item, by_hand: false });
@@ -117,7 +161,14 @@ impl Found {
             if let Some(key) = task_key(item, registry) {
                 found.keys.insert(item.id, key.to_string());
             }
-            if known.contains(&item.id) || !asks_for_agent(item, parked.contains(&item.id)) {
+            if known.contains(&item.id) {
+                continue;
+            }
+            if !asks_for_agent(item, parked.contains(&item.id)) {
+                let has_run = |runs: &[Job]| runs.iter().any(|job| job.item == item.id);
+                if is_begun(item, registry) && runs.is_some_and(|runs| !has_run(runs)) {
+                    found.stranded.push(item.id);
+                }
                 continue;
             }
             found.hints.push(Hint { item: item.reference(), by_hand: false });
@@ -130,12 +181,27 @@ impl Found {
 
     /// What the pass did, and what it leaves to people.
     pub fn report(&self, pass: &PassReport<'_>, registry: &Registry) -> SweepReport {
-        let mut actions: Vec<SweepAction> =
-            pass.outcomes.iter().filter_map(|outcome| self.action(outcome, registry)).collect();
-        actions.extend(pass.published.iter().map(|run| self.of_run(Action::Published, run, None)));
+        let mut report = SweepReport {
+            version: SWEEP_VERSION,
+            items: self.looked_at.0,
+            runs: self.looked_at.1,
+            unannounced: 0,
+            counts: BTreeMap::new(),
+            actions: Vec::new(),
+        };
+        report.add(pass.outcomes.iter().filter_map(|outcome| self.action(outcome, registry)));
+        report.add(pass.published.iter().map(|run| self.of_run(Action::Published, run, None)));
         let unpublished = pass.unpublished.iter();
-        actions.extend(unpublished.map(|(run, why)| self.of_run(Action::Unpublished, run, Some(why))));
-        SweepReport { version: SWEEP_VERSION, actions }
+        report.add(unpublished.map(|(run, why)| self.of_run(Action::Unpublished, run, Some(why))));
+        report.add(self.stranded.iter().map(|item| SweepAction {
+            action: Action::Stranded,
+            task: self.keys.get(item).cloned(),
+            agent: None,
+            run: None,
+            reason: Some(STRANDED.to_owned()),
+            unannounced: false,
+        }));
+        report
     }
 
     fn of_run(&self, action: Action, run: &RunId, reason: Option<&String>) -> SweepAction {
@@ -174,6 +240,55 @@ fn asks_for_agent(item: &WorkItem, parked: bool) -> bool {
     waits && !item.withdrawn && !asked_roles(item).is_empty()
 }
 
+/// What a person is told of an item in progress without a run.
+const STRANDED: &str = "it is in progress, and no run of it is known; if nobody works on it, move it back, and an agent takes it";
+
+/// It is where a run's beginning moves it. Where publishing leaves it there, too, it may be one whose run
+/// was published so long ago that nothing of it is kept: nobody can tell.
+fn is_begun(item: &WorkItem, registry: &Registry) -> bool {
+    let is = |name: &String| name.trim().eq_ignore_ascii_case(item.state.trim());
+    let states = &registry.states;
+    let is_result = |name: &Option<String>| name.as_ref().is_some_and(is);
+    item.group == StateGroup::Started
+        && !item.withdrawn
+        && !asked_roles(item).is_empty()
+        && states.review.is_some()
+        && states.started.as_ref().is_none_or(is)
+        && !is_result(&states.review)
+        && !is_result(&states.failed)
+}
+
+/// A ref that an ended run left, and that nobody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftRef {
+    /// The branch of a run that was cancelled: it never becomes a pull request.
+    Branch(RunId),
+    /// Work that the gate refused, when the run's traces go.
+    Refused(RunId),
+}
+
+impl LeftRef {
+    /// The ref's whole name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Branch(run) => format!("refs/heads/{}", run.branch()),
+            Self::Refused(run) => run.refused_ref(),
+        }
+    }
+
+    /// Those that a run may have left.
+    pub fn of(job: &Job, now: Timestamp, keep: SignedDuration) -> Vec<Self> {
+        let mut left = Vec::new();
+        if job.phase == JobPhase::Published && job.cancel.is_some() && !job.pod_alive {
+            left.push(Self::Branch(job.run.clone()));
+        }
+        if is_old(job, now, keep) {
+            left.push(Self::Refused(job.run.clone()));
+        }
+        left
+    }
+}
+
 /// Whether the last traces of a run may go: it was published so long ago.
 pub fn is_old(job: &Job, now: Timestamp, keep: SignedDuration) -> bool {
     let ended = job.end.as_ref().map_or(job.created_at, |end| end.at);
@@ -182,8 +297,7 @@ pub fn is_old(job: &Job, now: Timestamp, keep: SignedDuration) -> bool {
 
 /// What to say where no event told of tasks; `None`: nothing is amiss.
 pub fn warning(report: &SweepReport) -> Option<String> {
-    let lost = report.actions.iter().filter(|action| action.unannounced);
-    let count = lost.count();
+    let count = report.unannounced;
     (count > 0).then(|| {
         format!(
             "no event had told of {count} of these tasks; without a relay that is as it should be, with one see \

@@ -44,15 +44,22 @@ pub fn markdown(report: &DecisionReport, registry: &Registry, explained: bool) -
     }
     let (rows, more) = rows(report, registry);
     if !rows.is_empty() {
-        let row = |cells: &[String]| format!("| {} |", cells.join(" | "));
         let headings = HEADINGS.map(|heading| message::capitalised(&heading.to_lowercase()));
-        lines.extend([String::new(), row(&headings), "|---|---|---|---|---|".to_owned()]);
-        lines.extend(rows.iter().map(|cells| row(&cells.each_ref().map(|text| cell(text)))));
+        let rows: Vec<_> = rows.iter().map(|cells| cells.each_ref().map(|text| cell(text))).collect();
+        lines.extend([String::new(), markdown_table(&headings, &rows)]);
     }
     if let Some(more) = more {
         lines.extend([String::new(), cell(&more)]);
     }
     lines.join("\n") + "\n"
+}
+
+/// A table of cells that are Markdown already, without a last newline.
+pub fn markdown_table<const N: usize>(headings: &[String; N], rows: &[[String; N]]) -> String {
+    let row = |cells: &[String; N]| format!("| {} |", cells.join(" | "));
+    let mut lines = vec![row(headings), format!("|{}", "---|".repeat(N))];
+    lines.extend(rows.iter().map(row));
+    lines.join("\n")
 }
 
 /// `AST-2 is dispatched to vega: …`

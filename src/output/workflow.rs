@@ -1,9 +1,10 @@
-//! What a step tells the runner of a GitHub workflow: its outputs, which later steps read, and what must
-//! not be seen in the log.
+//! What a step tells the runner of a GitHub workflow: its outputs, which later steps read, its summary for
+//! people, and what must not be seen in the log.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
@@ -60,12 +61,22 @@ pub fn set_outputs(outputs: &[(&str, String)]) -> anyhow::Result<()> {
     };
     // Values hold the words of strangers, who must not be able to end theirs and begin another.
     let delimiter = format!("astra-{:032x}", rand::random::<u128>());
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(assignments(outputs, &delimiter).as_bytes()))
+    append(Path::new(&path), &assignments(outputs, &delimiter))
         .with_context(|| format!("write the step's outputs to {}", path.display()))
+}
+
+/// Adds to the page that GitHub shows for the step (Markdown), in the file that `GITHUB_STEP_SUMMARY`
+/// names; without one, adds nothing.
+pub fn add_summary(markdown: &str) -> anyhow::Result<()> {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    append(Path::new(&path), &format!("{}\n\n", markdown.trim_end()))
+        .with_context(|| format!("write the step's summary to {}", path.display()))
+}
+
+fn append(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// The lines of that file. Source: "Setting an output parameter" and "Multiline strings" of GitHub's

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use astra_dispatch::domain::job::{Cancel, CancelReason, Claim, Job, JobPhase, JobRef};
 use astra_dispatch::domain::ledger::{EntryState, Ledger};
-use astra_dispatch::domain::pass::{ItemRead, LedgerRead, Listing, NewJob, Request, Response, Version};
+use astra_dispatch::domain::pass::{
+    ItemRead, LedgerRead, Listing, NewJob, Request, Response, StateTarget, Version,
+};
 use astra_dispatch::domain::work_item::{ItemRef, WorkItem};
 
 use crate::config::Mutation;
@@ -81,7 +83,7 @@ impl World {
         if known.is_some_and(|known| known.cancel.is_some() && job.cancel.is_none()) {
             self.breaks("a cancelled run is published as if it were not");
         }
-        Response::Done
+        Response::Delivered(Some(StateTarget::Named("In Review".to_owned())))
     }
 
     /// What was decided on a ledger that is lost since takes its only trace with it.

@@ -8,7 +8,7 @@ use astra_dispatch::domain::ledger::{Entry, EntryState, Ledger, Parked};
 use astra_dispatch::domain::matching::Workforce;
 use astra_dispatch::domain::name::{ItemId, RunId};
 use astra_dispatch::domain::pass::{
-    Hint, ItemRead, Moves, OrphanPod, Pass, PassEnd, PassInput, Publication, Request, Response, StartWrite,
+    Hint, ItemRead, OrphanPod, Pass, PassEnd, PassInput, Publication, Request, Response, StartWrite,
     StateTarget, Step, Subject,
 };
 use astra_dispatch::domain::result::FailureClass;
@@ -276,11 +276,8 @@ impl World {
                     Activity::Start(Box::new(StartWrite::new(subject.clone(), target)), subject, early)
                 }
                 FollowUp::Publish(subject) => {
-                    let moves = Moves {
-                        outcome: Some(StateTarget::Named("In Review".to_owned())),
-                        started: StateTarget::Named("In Progress".to_owned()),
-                    };
-                    let publication = Publication::new(subject, holder.clone(), Some(moves), timing);
+                    let started = StateTarget::Named("In Progress".to_owned());
+                    let publication = Publication::new(subject, holder.clone(), Some(started), timing);
                     Activity::Publish(Box::new(publication), holder)
                 }
             }

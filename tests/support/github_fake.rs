@@ -22,6 +22,9 @@ use super::git_server::backend;
 /// The token that the stand-in knows.
 pub const TOKEN: &str = "ghs_0123456789abcdef";
 
+/// Whose it is.
+pub const LOGIN: &str = "astra-bot";
+
 /// A running stand-in. It ends with the test's runtime.
 pub struct GitHubFake {
     pub url: String,
@@ -79,7 +82,7 @@ impl GitHubFake {
             log: None,
             has_drafts: true,
             is_own: false,
-            there: BTreeMap::new(),
+            there: [("/user".to_owned(), json!({"login": LOGIN}))].into(),
             granted: Value::Null,
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -308,6 +311,7 @@ impl World {
             );
         }
         let mut review = body.clone();
+        review["user"] = json!({"login": LOGIN, "type": "User"});
         review["html_url"] = json!(format!("https://github.com/astra/api/pull/{number}#pullrequestreview-1"));
         self.reviews.entry(number).or_default().push(review.clone());
         (200, review)
@@ -330,6 +334,7 @@ impl World {
 fn looked_up(segments: &[&str]) -> Option<&'static str> {
     Some(match segments {
         ["app", "installations", _, "access_tokens"] => "/app/installations/{installation_id}/access_tokens",
+        ["user"] => "/user",
         ["installation", "repositories"] => "/installation/repositories",
         ["repos", _, _] => "/repos/{owner}/{repo}",
         ["repos", _, _, rest @ ..] => match rest {

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use super::{GitHub, GitHubAnswer};
 use crate::domain::github_answer::GitHubFault;
 use crate::domain::name::Repository;
+use crate::domain::publish::github::Author;
 use crate::error::UserError;
 use crate::output::workflow;
 
@@ -120,6 +121,24 @@ impl Tokens {
             Self::Given(_) => Ok(None),
             Self::App(app) => app.installation(github, repository).await.map(Some),
         }
+    }
+
+    /// As whom what is written with these tokens appears.
+    pub async fn author(&self, github: &GitHub, repository: &Repository) -> Result<Author, GitHubFault> {
+        let text = |object: &Value, key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
+        match self {
+            Self::Given(token) => match github.request(Method::GET, "/user", token, None).await {
+                Ok(answer) => text(&answer.body, "login").map(Author::Login),
+                // An installation is no user: so with a workflow's own token.
+                Err(GitHubFault::NotAllowed) => Some(Author::SomeApp),
+                Err(fault) => return Err(fault),
+            },
+            Self::App(app) => {
+                let slug = text(&app.installation(github, repository).await?, "app_slug");
+                slug.map(|slug| Author::Login(format!("{slug}[bot]")))
+            }
+        }
+        .ok_or(GitHubFault::Unreadable("who we are"))
     }
 
     /// A token that only sees which repositories an installation reaches; a given token as it is.

@@ -1,6 +1,7 @@
 //! Pull requests and reviews: each opened or written once, however often it is asked for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use reqwest::Url;
@@ -10,18 +11,20 @@ use serde_json::{Value, json};
 use super::app_token::{Permissions, Tokens};
 use super::{GitHub, GitHubAnswer, patiently};
 use crate::domain::github_answer::GitHubFault;
-use crate::domain::name::{Repository, RunId};
+use crate::domain::name::{Branch, Repository, RunId};
 use crate::domain::publish::github::{
-    AfterRefusal, Opened, PullRequest, PullRequestState, Reviewed, after_refusal, marked_review,
+    AfterRefusal, Opened, PullRequest, PullRequestState, Reviewed, after_refusal, marked_reviews, own_review,
     review_after_refusal,
 };
 use crate::domain::publish::{PullRequestDraft, ReviewDraft};
 
 /// How often something is tried.
 const MOST_TRIES: usize = 4;
-/// Reviews in one answer, and how many answers are read.
+/// Reviews in one answer, and how many answers are read: nobody writes more.
 const REVIEWS_PER_PAGE: usize = 100;
-const MOST_PAGES: usize = 10;
+const MOST_PAGES: usize = 200;
+/// So long after a review was answered with 5xx it is looked for: nothing else keeps it from being doubled.
+const SETTLING: Duration = Duration::from_secs(3);
 /// A review is offered as it is, without asking for changes, and without remarks on lines.
 const MOST_OFFERS: usize = 4;
 
@@ -42,6 +45,11 @@ impl Pulls {
         self.tokens.token(&self.github, repository, &Permissions::from([("contents", "read")])).await
     }
 
+    /// A token that pushes to this repository.
+    pub async fn writing_token(&self, repository: &Repository) -> Result<SecretString, GitHubFault> {
+        self.tokens.token(&self.github, repository, &Permissions::from([("contents", "write")])).await
+    }
+
     /// Opens the pull request, unless one with this head exists, whatever became of it. It begins with
     /// a look, so what may have taken effect can be tried again.
     pub async fn open(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {
@@ -49,7 +57,7 @@ impl Pulls {
     }
 
     async fn open_once(&self, draft: &PullRequestDraft) -> Result<Opened, GitHubFault> {
-        let opened = match self.find(draft).await? {
+        let opened = match self.find(&draft.repository, &draft.head).await? {
             Some(there) => Opened::There(there),
             None => self.create(draft.clone()).await?,
         };
@@ -60,9 +68,12 @@ impl Pulls {
     }
 
     /// The pull request with this head. An open one goes before a closed one.
-    async fn find(&self, draft: &PullRequestDraft) -> Result<Option<PullRequest>, GitHubFault> {
-        let repository = &draft.repository;
-        let head = format!("{}:{}", repository.owner(), draft.head);
+    pub async fn find(
+        &self,
+        repository: &Repository,
+        branch: &Branch,
+    ) -> Result<Option<PullRequest>, GitHubFault> {
+        let head = format!("{}:{branch}", repository.owner());
         // A branch's name may hold what a query may not.
         let url = Url::parse_with_params("https://github.invalid", [("state", "all"), ("head", &head)]);
         let query = url.ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default();
@@ -70,9 +81,8 @@ impl Pulls {
         let found = self.send(repository, Method::GET, &path, None).await?.body;
         let objects = found.as_array().ok_or(GitHubFault::Unreadable("a list of pull requests"))?;
         // A server that does not know the parameter would answer with everything.
-        let is_ours = |object: &&Value| {
-            object.pointer("/head/ref").and_then(Value::as_str) == Some(draft.head.as_str())
-        };
+        let is_ours =
+            |object: &&Value| object.pointer("/head/ref").and_then(Value::as_str) == Some(branch.as_str());
         let ours: Vec<PullRequest> = objects.iter().filter(is_ours).filter_map(PullRequest::read).collect();
         let open = ours.iter().find(|found| found.state == PullRequestState::Open);
         Ok(open.or(ours.first()).cloned())
@@ -97,7 +107,10 @@ impl Pulls {
             };
             match after_refusal(&draft, &words) {
                 AfterRefusal::Offer(next) => draft = *next,
-                AfterRefusal::Find => return self.find(&draft).await?.map(Opened::There).ok_or(fault),
+                AfterRefusal::Find => {
+                    let found = self.find(&draft.repository, &draft.head).await?;
+                    return found.map(Opened::There).ok_or(fault);
+                }
                 AfterRefusal::Never(why) => return Ok(Opened::Never(why)),
                 AfterRefusal::Fail => return Err(fault),
             }
@@ -125,8 +138,8 @@ impl Pulls {
     async fn review_once(&self, run: &RunId, draft: &ReviewDraft) -> Result<Reviewed, GitHubFault> {
         let path = format!("/repos/{}/pulls/{}/reviews", draft.repository, draft.pull_request);
         for page in 1..=MOST_PAGES {
-            let path = format!("{path}?per_page={REVIEWS_PER_PAGE}&page={page}");
-            let found = match self.send(&draft.repository, Method::GET, &path, None).await {
+            let some = format!("{path}?per_page={REVIEWS_PER_PAGE}&page={page}");
+            let found = match self.send(&draft.repository, Method::GET, &some, None).await {
                 Err(GitHubFault::NotFound) => {
                     let (repository, number) = (&draft.repository, draft.pull_request);
                     return Ok(Reviewed::Never(format!("{repository} has no pull request #{number}")));
@@ -134,14 +147,18 @@ impl Pulls {
                 found => found?.body,
             };
             let reviews = found.as_array().ok_or(GitHubFault::Unreadable("a list of reviews"))?;
-            if let Some(there) = marked_review(reviews, run) {
-                return Ok(there);
+            let marked = marked_reviews(reviews, run);
+            if !marked.is_empty() {
+                let author = self.tokens.author(&self.github, &draft.repository).await?;
+                if let Some(there) = own_review(&marked, &author) {
+                    return Ok(there);
+                }
             }
             if reviews.len() < REVIEWS_PER_PAGE {
-                break;
+                return self.write_review(&path, draft.clone()).await;
             }
         }
-        self.write_review(&path, draft.clone()).await
+        Err(GitHubFault::Unreadable("an end of the list of reviews"))
     }
 
     async fn write_review(&self, path: &str, mut draft: ReviewDraft) -> Result<Reviewed, GitHubFault> {
@@ -164,7 +181,11 @@ impl Pulls {
         if let Some(commit) = &draft.commit {
             body["commit_id"] = json!(commit);
         }
-        let answer = self.send(&draft.repository, Method::POST, path, Some(&body)).await?;
+        let answer = self.send(&draft.repository, Method::POST, path, Some(&body)).await;
+        if let Err(GitHubFault::Unavailable(_)) = &answer {
+            tokio::time::sleep(SETTLING).await;
+        }
+        let answer = answer?;
         Ok(Reviewed::There(answer.body.get("html_url").and_then(Value::as_str).map(str::to_owned)))
     }
 

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::app_token::{Permissions, Tokens};
 use super::inspection::content;
@@ -30,37 +31,50 @@ pub struct RunLog {
     pub repository: Repository,
     /// It may be on a public repository.
     pub public: bool,
-}
-
-/// What became of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appended {
-    /// It is there.
-    There,
-    /// The repository is public, and nobody has allowed that.
-    Public,
+    /// Whether the repository is public: asked once.
+    pub is_public: OnceCell<bool>,
 }
 
 impl RunLog {
-    /// Appends a document, unless it is there.
-    pub async fn append(&self, record: &RunRecord) -> Result<Appended, GitHubFault> {
-        if !self.public && self.is_public().await? {
-            return Ok(Appended::Public);
+    /// Whether it may be written here.
+    pub async fn is_open(&self) -> Result<bool, GitHubFault> {
+        if self.public {
+            return Ok(true);
         }
-        patiently(MOST_TRIES, || self.append_once(record)).await?;
-        Ok(Appended::There)
+        let is_public = self.is_public.get_or_try_init(async || {
+            let repository = self.send(Method::GET, "", None).await?;
+            Ok(repository.get("private").and_then(Value::as_bool) != Some(true))
+        });
+        Ok(!*is_public.await?)
+    }
+
+    /// Appends a document, unless it is there.
+    pub async fn append(&self, record: &RunRecord) -> Result<(), GitHubFault> {
+        let text =
+            serde_json::to_string_pretty(record).map_err(|_| GitHubFault::Unreadable("a record"))? + "\n";
+        // The last line of the message is the path: by it `newest` finds the document.
+        let path = record.path();
+        self.put(&path, &format!("{}\n\n{path}", record.title()), &text).await
+    }
+
+    /// Appends the end of a transcript, unless it is there.
+    pub async fn append_transcript(&self, record: &RunRecord, text: &str) -> Result<(), GitHubFault> {
+        self.put(&record.transcript_path(), &format!("{}: transcript", record.run), text).await
     }
 
     /// The newest documents, the newest first.
     pub async fn newest(&self, count: usize) -> Result<Vec<Value>, GitHubFault> {
-        let path = format!("commits?sha={RUN_LOG_BRANCH}&per_page={}", count.min(100));
+        // A run has two commits at most.
+        let path = format!("commits?sha={RUN_LOG_BRANCH}&per_page={}", (2 * count).min(100));
         let commits = match self.send(Method::GET, &path, None).await {
             Err(GitHubFault::NotFound) => return Ok(Vec::new()),
             commits => commits?,
         };
         let mut documents = Vec::new();
         for commit in commits.as_array().into_iter().flatten() {
-            // The second line of the message is the path.
+            if documents.len() == count {
+                break;
+            }
             let message = commit.pointer("/commit/message").and_then(Value::as_str).unwrap_or_default();
             let Some(path) = message.lines().last().filter(|line| line.starts_with("runs/")) else {
                 continue;
@@ -77,30 +91,22 @@ impl RunLog {
         Ok(documents)
     }
 
-    async fn is_public(&self) -> Result<bool, GitHubFault> {
-        let repository = self.send(Method::GET, "", None).await?;
-        Ok(repository.get("private").and_then(Value::as_bool) != Some(true))
+    async fn put(&self, path: &str, message: &str, text: &str) -> Result<(), GitHubFault> {
+        patiently(MOST_TRIES, || self.put_on_branch(path, message, text)).await
     }
 
-    async fn append_once(&self, record: &RunRecord) -> Result<(), GitHubFault> {
-        match self.put(record).await {
+    async fn put_on_branch(&self, path: &str, message: &str, text: &str) -> Result<(), GitHubFault> {
+        match self.put_once(path, message, text).await {
             Err(GitHubFault::NotFound) => {
                 self.make_branch().await?;
-                self.put(record).await
+                self.put_once(path, message, text).await
             }
             put => put,
         }
     }
 
-    async fn put(&self, record: &RunRecord) -> Result<(), GitHubFault> {
-        let text =
-            serde_json::to_string_pretty(record).map_err(|_| GitHubFault::Unreadable("a record"))? + "\n";
-        let path = record.path();
-        let body = json!({
-            "message": format!("{}\n\n{path}", record.title()),
-            "content": STANDARD.encode(text),
-            "branch": RUN_LOG_BRANCH,
-        });
+    async fn put_once(&self, path: &str, message: &str, text: &str) -> Result<(), GitHubFault> {
+        let body = json!({"message": message, "content": STANDARD.encode(text), "branch": RUN_LOG_BRANCH});
         match self.send(Method::PUT, &format!("contents/{path}"), Some(&body)).await {
             // It exists: a change would have to name what it changes.
             Err(GitHubFault::Unfit { words, .. }) if words.contains("sha") => Ok(()),

@@ -76,6 +76,22 @@ impl Cluster {
         Ok(true)
     }
 
+    /// The end of the log of one step, a little more than `limit` bytes of a longer one; `None`: it has none.
+    pub async fn log_end(&self, job: &JobRef, step: Step, limit: usize) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut end = Vec::new();
+        let keep = |line: &str| {
+            end.extend_from_slice(line.as_bytes());
+            end.push(b'\n');
+            if end.len() > 2 * limit {
+                // One byte too much says that there was more.
+                end.drain(..end.len() - limit - 1);
+            }
+            Ok(())
+        };
+        let found = self.log(job, step, false, keep).await?;
+        Ok(found.then_some(end))
+    }
+
     fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
     }

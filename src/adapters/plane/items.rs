@@ -1,5 +1,7 @@
 //! Reading work items.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use super::{PlaneClient, PlaneError, PlaneFault, Request, lock};
@@ -27,7 +29,11 @@ impl PlaneClient {
         importance: Importance,
     ) -> Result<Option<WorkItem>, PlaneError> {
         let path = format!("projects/{project}/work-items/{item}/");
-        self.read_item(format!("read work item {item}"), path, importance).await
+        let read = self.read_item(format!("read work item {item}"), path, importance).await;
+        if matches!(read, Ok(None)) {
+            lock(&self.seen).remove(&item);
+        }
+        read
     }
 
     /// Reads an item by its key; `None` where there is none.
@@ -47,11 +53,12 @@ impl PlaneClient {
         importance: Importance,
     ) -> Result<Vec<WorkItem>, PlaneError> {
         let action = format!("list the work items of project {project}");
+        let begun = Instant::now();
         let rows = self.all_pages(&format!("projects/{project}/work-items/"), &action, importance).await?;
         let mut items = std::collections::BTreeMap::new();
         for row in &rows {
             let item = read_item(row).map_err(|fault| PlaneError { action: action.clone(), fault })?;
-            lock(&self.seen).insert(item.id, item.state.clone());
+            lock(&self.seen).insert(item.id, (item.clone(), begun));
             items.insert(item.id, item);
         }
         Ok(items.into_values().collect())
@@ -75,6 +82,7 @@ impl PlaneClient {
         path: String,
         importance: Importance,
     ) -> Result<Option<WorkItem>, PlaneError> {
+        let begun = Instant::now();
         let request =
             Request::get(action.clone(), importance, path).query("fields", FIELDS).query("expand", EXPAND);
         let row = match self.send(request).await {
@@ -87,7 +95,7 @@ impl PlaneClient {
         if asked_roles(&item).iter().any(|role| role == REVIEWER) {
             item.links = self.links(item.project, item.id, importance).await?;
         }
-        lock(&self.seen).insert(item.id, item.state.clone());
+        lock(&self.seen).insert(item.id, (item.clone(), begun));
         Ok(Some(item))
     }
 

@@ -3,14 +3,16 @@
 //! Facts about the API are in [`crate::domain::plane_answer`]; which request may be sent when is
 //! decided by [`RequestBudget`]. Reads and writes are in the files of their names.
 
+mod catalog;
 mod items;
 mod pass;
 pub mod projects;
 mod writes;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use reqwest::Method;
@@ -23,6 +25,7 @@ use crate::domain::name::ItemId;
 use crate::domain::plane_answer::{self, Answer, PlaneRefusal};
 use crate::domain::registry::Plane;
 use crate::domain::request_budget::{DEFAULT_RATE, Importance, RequestBudget};
+use crate::domain::work_item::WorkItem;
 use crate::error::UserError;
 
 /// How long one request may take, from connecting to the last byte.
@@ -43,9 +46,9 @@ pub struct PlaneClient {
     budget: Mutex<RequestBudget>,
     /// A request waits at most this long for the budget.
     patience: Duration,
-    catalog: Mutex<writes::Catalog>,
-    /// The state that each item had when it was last read, by name.
-    seen: Mutex<BTreeMap<ItemId, String>>,
+    catalog: Mutex<catalog::Catalog>,
+    /// Items as they were last read, and since when that read was under way; not those that we moved since.
+    seen: Mutex<BTreeMap<ItemId, (WorkItem, Instant)>>,
 }
 
 /// A request that brought nothing.
@@ -157,13 +160,15 @@ impl From<PlaneError> for UserError {
 
 impl PlaneClient {
     /// The client that the environment asks for: none without `PLANE_API_KEY`; `PLANE_BASE_URL`
-    /// stands before the registry's address.
-    pub fn of_environment(plane: &Plane) -> anyhow::Result<Option<Self>> {
+    /// stands before the registry's address. `state`: a directory in which to keep what seldom changes.
+    pub fn of_environment(plane: &Plane, state: Option<&Path>) -> anyhow::Result<Option<Self>> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let Some(key) = variable("PLANE_API_KEY") else { return Ok(None) };
         let url = variable("PLANE_BASE_URL").unwrap_or_else(|| plane.url.clone());
         let tls = tls::client_config(None)?;
-        Self::new(&url, &plane.workspace, key.into(), DEFAULT_RATE, PATIENCE, tls).map(Some)
+        let mut client = Self::new(&url, &plane.workspace, key.into(), DEFAULT_RATE, PATIENCE, tls)?;
+        client.catalog = Mutex::new(catalog::Catalog::kept_in(state.map(Path::to_owned)));
+        Ok(Some(client))
     }
 
     /// A client for the workspace `slug` at `base_url`. Redirects are never followed: Plane

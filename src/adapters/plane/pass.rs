@@ -1,6 +1,7 @@
 //! Plane as the machines of the protocol see it: where items are read, and where they are moved.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -35,6 +36,10 @@ impl Items for PlaneClient {
             None => single.next().unwrap_or(ItemRead::Unread),
         };
         items.iter().map(read).collect()
+    }
+
+    fn last_read(&self, item: ItemRef) -> Option<(WorkItem, Instant)> {
+        lock(&self.seen).get(&item.item).cloned()
     }
 }
 
@@ -72,7 +77,9 @@ impl PlaneClient {
 impl ItemStates for PlaneClient {
     /// The machines read an item right before they move it: that read says where it comes from.
     async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
-        let from = lock(&self.seen).get(&item.item).cloned().unwrap_or_default();
+        // However this ends, what was read is not how the item is after it.
+        let seen = lock(&self.seen).remove(&item.item);
+        let from = seen.map(|(item, _)| item.state).unwrap_or_default();
         let to = self.set_state(item.project, item.item, to, Importance::Start).await?;
         Ok(ItemState { from, to, written_at: Timestamp::now(), acknowledged: true })
     }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::{Creation, Items, SecretWrite, Store, StoreError, StoreResult};
 use crate::domain::job::{ItemState, Job};
 use crate::domain::pass::{
-    CLAIM_USE, Pass, PassEnd, Publication, PublicationEnd, Request, Response, SEND_WITHIN, StartWrite,
-    StartWriteEnd, StateTarget, Step, WRITE_TIMEOUT,
+    CLAIM_USE, ItemRead, Pass, PassEnd, Publication, PublicationEnd, REUSE_WITHIN, Request, Response,
+    SEND_WITHIN, StartWrite, StartWriteEnd, StateTarget, Step, WRITE_TIMEOUT,
 };
 use crate::domain::work_item::ItemRef;
 
@@ -41,14 +41,34 @@ impl<T: ItemStates> ItemStates for &T {
 
 /// Publishes what a run brought. Repeated, it changes nothing.
 pub trait Deliver: Sync {
+    /// What is known of a delivery until it is kept.
+    type Told: Send + Sync;
+
     /// Pull request and comment, or the files that stand for them.
-    fn deliver(&self, job: &Job) -> impl Future<Output = Result<(), Undelivered>> + Send;
+    fn deliver(&self, job: &Job) -> impl Future<Output = Result<Delivered<Self::Told>, Undelivered>> + Send;
+
+    /// Keeps what was done for the run, the move of its item included: the last thing before it is marked.
+    fn keep(
+        &self,
+        told: &Self::Told,
+        moved: Option<&ItemState>,
+    ) -> impl Future<Output = Result<(), Undelivered>> + Send;
+}
+
+/// What a run brought is published.
+#[derive(Debug)]
+pub struct Delivered<T> {
+    /// Where its outcome moves the item; `None`: nowhere.
+    pub outcome: Option<StateTarget>,
+    /// For [`Deliver::keep`].
+    pub told: T,
 }
 
 /// Why what a run brought was not published.
 #[derive(Debug)]
 pub enum Undelivered {
-    /// It was refused, and would be again: somebody has to mend something. Nothing of it is under way.
+    /// Nothing of it is under way: it was refused, and somebody has to mend something, or it could not even
+    /// be begun.
     Refused(anyhow::Error),
     /// It may do next time; something of it may still be under way.
     Failed(anyhow::Error),
@@ -86,13 +106,18 @@ pub async fn drive<'w>(
 /// How long what was read may be acted upon.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
+    reuse_within: Duration,
     send_within: Duration,
     write_timeout: Duration,
     claim_use: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { send_within: SEND_WITHIN, write_timeout: WRITE_TIMEOUT, claim_use: CLAIM_USE };
+const LIMITS: Limits = Limits {
+    reuse_within: REUSE_WITHIN,
+    send_within: SEND_WITHIN,
+    write_timeout: WRITE_TIMEOUT,
+    claim_use: CLAIM_USE,
+};
 
 /// Runs a *started* write to its end.
 pub async fn drive_start_write(
@@ -120,15 +145,29 @@ async fn start_write_within(
         };
         responses = Vec::with_capacity(requests.len());
         for request in requests {
-            if matches!(request, Request::ReadItems(_)) {
-                reread_at = Instant::now();
-            }
             responses.push(match request {
+                Request::ReadItems(wanted) => {
+                    let (response, at) = reread(limits, items, &wanted).await;
+                    reread_at = at;
+                    response
+                }
                 Request::WriteState { item, to } => write_state(limits, states, item, &to, reread_at).await,
                 request => answer(&request, store, items).await?,
             });
         }
     }
+}
+
+/// Reads items before a write that rests on them; also since when they are known to be so.
+async fn reread(limits: Limits, items: &impl Items, wanted: &[ItemRef]) -> (Response, Instant) {
+    if let [only] = wanted
+        && let Some((item, at)) = items.last_read(*only)
+        && at.elapsed() < limits.reuse_within
+    {
+        return (Response::Items(vec![ItemRead::Found(Box::new(item))]), at);
+    }
+    let now = Instant::now();
+    (Response::Items(items.read(wanted).await), now)
 }
 
 /// Runs a publication to its end. After its claim it sends nothing more than [`CLAIM_USE`] allows.
@@ -153,6 +192,7 @@ async fn publication_within(
     let mut responses = Vec::new();
     let mut reread_at = Instant::now();
     let mut claimed_at = None;
+    let (mut told, mut moved) = (None, None);
     loop {
         let requests = match publication.step(responses) {
             Step::Done(end) => return Ok(end),
@@ -160,31 +200,73 @@ async fn publication_within(
         };
         responses = Vec::with_capacity(requests.len());
         for request in requests {
-            if claimed_at.is_some_and(|at: Instant| at.elapsed() >= limits.claim_use) {
+            let held = claimed_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+            let left = limits.claim_use.saturating_sub(held);
+            if claimed_at.is_some() && left.is_zero() {
                 responses.push(Response::Failed("the claim is too old to be used".to_owned()));
                 continue;
             }
-            match request {
-                Request::ReadItems(_) => reread_at = Instant::now(),
-                // From before it is sent: the claim's time can only be later.
-                Request::Claim { .. } => claimed_at = Some(Instant::now()),
-                _ => {}
-            }
             responses.push(match request {
-                Request::WriteState { item, to } => write_state(limits, states, item, &to, reread_at).await,
-                Request::Deliver(job) => {
-                    let left =
-                        limits.claim_use.saturating_sub(claimed_at.map_or(Duration::ZERO, |at| at.elapsed()));
-                    match tokio::time::timeout(left, deliver.deliver(&job)).await {
-                        Ok(Ok(())) => Response::Done,
-                        Ok(Err(Undelivered::Refused(error))) => Response::Refused(format!("{error:#}")),
-                        Ok(Err(Undelivered::Failed(error))) => Response::Failed(format!("{error:#}")),
-                        Err(_) => Response::Failed("it took longer than a claim is good for".to_owned()),
+                Request::ReadItems(wanted) => {
+                    let (response, at) = reread(limits, items, &wanted).await;
+                    reread_at = at;
+                    response
+                }
+                Request::WriteState { item, to } => {
+                    let written = write_state(limits, states, item, &to, reread_at).await;
+                    if let Response::Written(state) = &written {
+                        moved = Some(state.clone());
+                    }
+                    written
+                }
+                Request::Deliver(job) => match within(left, deliver.deliver(&job)).await {
+                    Ok(delivered) => {
+                        told = Some(delivered.told);
+                        Response::Delivered(delivered.outcome)
+                    }
+                    Err(response) => response,
+                },
+                request @ Request::MarkPublished(..) => {
+                    match kept(left, deliver, told.as_ref(), moved.as_ref()).await {
+                        Ok(()) => answer(&request, store, items).await?,
+                        Err(response) => response,
                     }
                 }
-                request => answer(&request, store, items).await?,
+                request => {
+                    if matches!(request, Request::Claim { .. }) {
+                        // From before it is sent: the claim's time can only be later.
+                        claimed_at = Some(Instant::now());
+                    }
+                    answer(&request, store, items).await?
+                }
             });
         }
+    }
+}
+
+/// Keeps what was told; without that, nothing is marked.
+async fn kept<D: Deliver>(
+    left: Duration,
+    deliver: &D,
+    told: Option<&D::Told>,
+    moved: Option<&ItemState>,
+) -> Result<(), Response> {
+    match told {
+        Some(told) => within(left, deliver.keep(told, moved)).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits for something that a claim is needed for; else what the publication is to be told.
+async fn within<T>(
+    left: Duration,
+    doing: impl Future<Output = Result<T, Undelivered>>,
+) -> Result<T, Response> {
+    match tokio::time::timeout(left, doing).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(Undelivered::Refused(error))) => Err(Response::Refused(format!("{error:#}"))),
+        Ok(Err(Undelivered::Failed(error))) => Err(Response::Failed(format!("{error:#}"))),
+        Err(_) => Err(Response::Failed("it took longer than a claim is good for".to_owned())),
     }
 }
 

@@ -2,6 +2,7 @@
 //! one conformance suite; all conditions are checked where the data is, in one step with the change.
 
 use std::future::Future;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -9,7 +10,7 @@ use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobRef};
 use crate::domain::ledger::Ledger;
 use crate::domain::name::RunId;
 use crate::domain::pass::{ItemRead, LedgerRead, Listing, NewJob, Version};
-use crate::domain::work_item::ItemRef;
+use crate::domain::work_item::{ItemRef, WorkItem};
 
 pub mod drive;
 pub mod memory;
@@ -130,10 +131,20 @@ pub trait Store: Sync {
 pub trait Items: Sync {
     /// One answer for each item, in their order.
     fn read(&self, items: &[ItemRef]) -> impl Future<Output = Vec<ItemRead>> + Send;
+
+    /// An item as this process read it last, and since when that read was under way; `None`: it did not,
+    /// or has moved the item since, or reading costs nothing.
+    fn last_read(&self, _item: ItemRef) -> Option<(WorkItem, Instant)> {
+        None
+    }
 }
 
 impl<T: Items> Items for &T {
     fn read(&self, items: &[ItemRef]) -> impl Future<Output = Vec<ItemRead>> + Send {
         (**self).read(items)
+    }
+
+    fn last_read(&self, item: ItemRef) -> Option<(WorkItem, Instant)> {
+        (**self).last_read(item)
     }
 }

@@ -66,7 +66,7 @@ async fn task(args: &TaskArgs, registry: &Registry) -> anyhow::Result<Option<Tas
         (None, Some(path)) => event_file::read(&path)?,
         (None, None) => return Ok(None),
     };
-    let plane = PlaneClient::of_environment(&registry.plane)?;
+    let plane = PlaneClient::of_environment(&registry.plane, None)?;
     let item = match event {
         Event::ByHand(key) => by_key(&key, plane.as_ref()).await?,
         Event::Delivered(delivery) => match delivery.subject {

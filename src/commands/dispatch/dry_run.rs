@@ -12,7 +12,7 @@ use crate::adapters::store::memory::MemoryStore;
 use crate::cli::TaskArgs;
 use crate::commands::credentials::Held;
 use crate::commands::explain::{Told, tried, tried_on_cluster};
-use crate::commands::meant::{Meant, meant_on_cluster, meant_without_cluster};
+use crate::commands::meant::{Meant, fresh, meant_on_cluster, meant_without_cluster};
 use crate::commands::on_cluster::{ClusterItems, OnCluster, cluster_error, run_maker};
 use crate::commands::place::Opened;
 use crate::domain::kubernetes::secret::{NO_UID, secret};
@@ -30,9 +30,12 @@ const HIDDEN: &str = "(not shown)";
 /// and the vault may be asked.
 pub(super) async fn on_client(opened: Opened, task: &TaskArgs) -> anyhow::Result<Exit> {
     let workforce = Workforce::new(Arc::clone(&opened.registry));
-    let items =
-        ClusterItems { plane: PlaneClient::of_environment(&opened.registry.plane)?, told: OnceLock::new() };
-    let meant = meant_without_cluster(task, &opened.registry, items.plane.as_ref()).await?;
+    let items = ClusterItems {
+        plane: PlaneClient::of_environment(&opened.registry.plane, None)?,
+        told: OnceLock::new(),
+    };
+    let plane = items.plane.as_ref();
+    let meant = fresh(meant_without_cluster(task, &opened.registry, plane).await?, plane).await;
     let (item, by_hand) = match &meant {
         Meant::Told { item, .. } => (item, false),
         Meant::ByHand { item } => (item, true),
@@ -82,7 +85,8 @@ fn yaml(job: &Value, secret: &Value) -> anyhow::Result<String> {
 
 /// Asks the cluster whether it would take the run that would start now.
 pub(super) async fn on_server(cluster: &OnCluster, task: &TaskArgs) -> anyhow::Result<Exit> {
-    let (report, new) = match &meant_on_cluster(task, cluster).await? {
+    let meant = fresh(meant_on_cluster(task, cluster).await?, cluster.items.plane.as_ref()).await;
+    let (report, new) = match &meant {
         Meant::Told { item, delivery } => tried_on_cluster(cluster, item, false, Some(delivery)).await?,
         Meant::ByHand { item } => tried_on_cluster(cluster, item, true, None).await?,
         Meant::NoItem { delivery } => (DecisionReport::not_a_work_item(delivery, cluster.registry()), None),

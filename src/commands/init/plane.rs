@@ -29,7 +29,7 @@ pub(super) async fn tracker(
         None => questions.ask("The workspace: the part of its URL after the host", "--workspace SLUG")?,
     };
     let plane = Plane { url: url.clone(), workspace: workspace.clone(), workspace_id: None };
-    let Some(client) = PlaneClient::of_environment(&plane)? else { return Ok(None) };
+    let Some(client) = PlaneClient::of_environment(&plane, None)? else { return Ok(None) };
     let projects = client.projects().await.map_err(refused)?;
     let mut found = vec![Finding::new(
         format!("Plane: the key opens workspace {workspace} ({} projects)", projects.len()),

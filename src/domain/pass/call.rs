@@ -72,7 +72,7 @@ pub enum Request {
         /// The new claim.
         claim: Claim,
     },
-    /// Publish what the run brought (pull request, comment, or files): [`Response::Done`].
+    /// Publish what the run brought (pull request, comment, or files): [`Response::Delivered`].
     /// Repeated, it changes nothing.
     Deliver(Box<Job>),
     /// Move a work item, no later than [`super::SEND_WITHIN`] after the answer before:
@@ -111,6 +111,8 @@ pub enum Response {
     Exists(Box<Job>),
     /// The item was moved, from this state to that one, at this time.
     Written(ItemState),
+    /// What the run brought is published, and its outcome moves the item there (`None`: nowhere).
+    Delivered(Option<StateTarget>),
     /// It was done.
     Done,
     /// Its condition does not hold (any more): nothing was done.

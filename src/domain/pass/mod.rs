@@ -29,7 +29,7 @@ pub use call::{
     Hint, ItemRead, LedgerRead, Listing, NewJob, OrphanPod, Request, Response, StateTarget, Step, Version,
 };
 pub use machine::{Pass, PassInput, PassStep};
-pub use publication::{Moves, Publication, PublicationEnd};
+pub use publication::{Publication, PublicationEnd};
 pub use report::{PassEnd, PassReport, StopOutcome, Subject, TaskOutcome};
 pub use start_write::{StartWrite, StartWriteEnd};
-pub use timing::{CLAIM_USE, SEND_WITHIN, Timing, WRITE_TIMEOUT};
+pub use timing::{CLAIM_USE, REUSE_WITHIN, SEND_WITHIN, Timing, WRITE_TIMEOUT};

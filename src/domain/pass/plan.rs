@@ -188,11 +188,20 @@ impl<'o, 'i, 'w> Planner<'o, 'i, 'w> {
             self.outcomes.push(TaskOutcome {
                 item,
                 hinted,
+                read: self.read(item),
                 verdict,
                 run: run.cloned(),
                 replaces: None,
                 refused: None,
             });
+        }
+    }
+
+    /// The item as it was read.
+    fn read(&self, item: ItemRef) -> Option<Box<WorkItem>> {
+        match self.observed.item(item) {
+            ItemRead::Found(item) => Some(item.clone()),
+            ItemRead::Gone | ItemRead::Unread => None,
         }
     }
 

@@ -10,24 +10,17 @@ use super::timing::Timing;
 use crate::domain::job::{CancelReason, Claim, Job, JobPhase};
 use crate::domain::work_item::{StateGroup, WorkItem};
 
-/// Where an item is moved when its run is published.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Moves {
-    /// For the run's outcome; `None`: it stays as it is.
-    pub outcome: Option<StateTarget>,
-    /// The state *started*: for an item that is still where it was before the run, so that it is
-    /// not taken for a new request.
-    pub started: StateTarget,
-}
-
 /// One publication.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Publication {
     subject: Subject,
     /// Unique per process.
     holder: String,
-    /// `None`: there is no Plane.
-    moves: Option<Moves>,
+    /// The state *started*: for an item that is still where it was before the run, so that it is
+    /// not taken for a new request. `None`: there is no Plane.
+    started: Option<StateTarget>,
+    /// Where the run's outcome moves the item: known once it is delivered. `None`: it stays.
+    outcome: Option<StateTarget>,
     timing: Timing,
     stage: Stage,
 }
@@ -65,8 +58,8 @@ pub enum PublicationEnd {
         /// Who.
         holder: String,
     },
-    /// The world does not let it be told, and would not if it were tried again: why. Nothing of it is
-    /// under way, so the claim was let go of: who mends that need not wait.
+    /// The world does not let it be told, or it could not even be begun: why. Nothing of it is under way, so
+    /// the claim was let go of: who mends that need not wait.
     Refused(String),
     /// No answer, or the claim is no longer ours: once the claim is old, somebody goes on. Why.
     Stopped(String),
@@ -74,8 +67,8 @@ pub enum PublicationEnd {
 
 impl Publication {
     /// A publication that has not begun.
-    pub fn new(subject: Subject, holder: String, moves: Option<Moves>, timing: Timing) -> Self {
-        Self { subject, holder, moves, timing, stage: Stage::Begin }
+    pub fn new(subject: Subject, holder: String, started: Option<StateTarget>, timing: Timing) -> Self {
+        Self { subject, holder, started, outcome: None, timing, stage: Stage::Begin }
     }
 
     /// Takes the answers to the calls before (none at the beginning), and says what to do next.
@@ -93,9 +86,12 @@ impl Publication {
             (Stage::Claim, Some(Response::Missed)) => stopped("somebody else was quicker"),
             (Stage::Deliver(job), Some(Response::Refused(why))) => self.let_go(&job, why),
             (Stage::LetGo(why), Some(_)) => Step::Done(PublicationEnd::Refused(why)),
-            (Stage::Deliver(_), Some(Response::Done)) => match &self.moves {
+            (Stage::Deliver(_), Some(Response::Delivered(outcome))) => match &self.started {
                 None => self.mark(),
-                Some(_) => self.call(Stage::Item, Request::ReadItems(vec![self.subject.item])),
+                Some(_) => {
+                    self.outcome = outcome;
+                    self.call(Stage::Item, Request::ReadItems(vec![self.subject.item]))
+                }
             },
             (Stage::Item, Some(Response::Items(mut reads))) => match reads.pop() {
                 Some(ItemRead::Found(item)) => {
@@ -153,7 +149,7 @@ impl Publication {
             if now < claim.at + self.timing.claim_takeover {
                 return Step::Done(PublicationEnd::Taken { holder: claim.holder.clone() });
             }
-        } else if self.moves.is_some() && now < ended_at + self.timing.claim_margin {
+        } else if self.started.is_some() && now < ended_at + self.timing.claim_margin {
             return Step::Done(PublicationEnd::TooEarly(ended_at + self.timing.claim_margin));
         }
         let claim = Claim { holder: self.holder.clone(), at: now };
@@ -175,7 +171,8 @@ impl Publication {
                 && job.claim.as_ref().is_some_and(|claim| claim.holder == self.holder)
         };
         let Some(job) = job.filter(|job| is_ours(job)) else { return stopped("the claim was lost") };
-        let target = item.zip(self.moves.as_ref()).and_then(|(item, moves)| target(item, &job, moves));
+        let (outcome, started) = (self.outcome.as_ref(), self.started.as_ref());
+        let target = item.zip(started).and_then(|(item, started)| target(item, &job, outcome, started));
         match target.cloned() {
             Some(to) => self.call(Stage::Write, Request::WriteState { item: self.subject.item, to }),
             None => self.mark(),
@@ -193,9 +190,14 @@ fn stopped(why: &str) -> Step<PublicationEnd> {
 /// or it would be taken for a request that nobody made. A run that was cancelled because its item
 /// was unwanted moves nothing: an item that is wanted again is wanted (moved to *started*, with
 /// its parked line gone, it would be forgotten: the simulator found that in 18 steps).
-fn target<'m>(item: &WorkItem, job: &Job, moves: &'m Moves) -> Option<&'m StateTarget> {
+fn target<'m>(
+    item: &WorkItem,
+    job: &Job,
+    outcome: Option<&'m StateTarget>,
+    started: &'m StateTarget,
+) -> Option<&'m StateTarget> {
     let outcome = match job.cancel.as_ref().map(|cancel| cancel.reason) {
-        None => moves.outcome.as_ref(),
+        None => outcome.filter(|to| *to != started),
         Some(CancelReason::Person) => None,
         Some(CancelReason::Unwanted | CancelReason::Replaced) => return None,
     };
@@ -203,7 +205,7 @@ fn target<'m>(item: &WorkItem, job: &Job, moves: &'m Moves) -> Option<&'m StateT
         _ if item.withdrawn => None,
         StateGroup::Backlog | StateGroup::Unstarted => {
             let was_moved = job.item_state.as_ref().is_some_and(|state| state.acknowledged);
-            (!was_moved).then(|| outcome.unwrap_or(&moves.started))
+            (!was_moved).then(|| outcome.unwrap_or(started))
         }
         StateGroup::Started => outcome.filter(|to| **to != StateTarget::Named(item.state.clone())),
         StateGroup::Completed | StateGroup::Cancelled | StateGroup::Triage => None,

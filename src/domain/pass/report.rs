@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::decision::Verdict;
 use crate::domain::job::JobRef;
 use crate::domain::name::RunId;
-use crate::domain::work_item::ItemRef;
+use crate::domain::work_item::{ItemRef, WorkItem};
 
 /// How a pass ended.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ pub struct TaskOutcome<'w> {
     pub item: ItemRef,
     /// The pass was called for it.
     pub hinted: bool,
+    /// The item as the pass read it, where it did.
+    pub read: Option<Box<WorkItem>>,
     /// The verdict; `None`: its item could not be read, a later pass will.
     pub verdict: Option<Verdict<'w>>,
     /// The run, where it has one.

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// A Plane write that has no answer by then counts as unanswered.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An item that the same process read this short a time before need not be read again before a write;
+/// [`SEND_WITHIN`] counts from that read. Plane allows few requests, so that none is made twice.
+pub const REUSE_WITHIN: Duration = Duration::from_secs(5);
 /// A publisher sends nothing more this long after its claim (monotonic clock).
 pub const CLAIM_USE: Duration = Duration::from_secs(5 * 60);
 

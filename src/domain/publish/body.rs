@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::super::message;
 use super::super::result::{Review, RunResult};
-use super::{Ending, Subject, TEXT_LIMIT};
+use super::{BODY_LIMIT, Ending, Subject, TEXT_LIMIT};
 
 /// The text of a pull request (Markdown).
 pub(super) fn pull_request(subject: &Subject, result: &RunResult) -> String {
@@ -30,7 +30,7 @@ pub(super) fn pull_request(subject: &Subject, result: &RunResult) -> String {
          - Summary, model, tokens and cost are what the agent's program reported.\n\
          \nAn agent never merges its own work: a person reviews and merges this.\n",
     );
-    text
+    message::cut(&text, BODY_LIMIT)
 }
 
 /// The text of a review (Markdown); its first line is the verdict.

@@ -134,13 +134,36 @@ pub fn review_mark(run: &RunId) -> String {
     format!("<!-- astra-dispatch run {run} -->")
 }
 
-/// The review that has the mark, among GitHub's objects.
-pub fn marked_review(reviews: &[Value], run: &RunId) -> Option<Reviewed> {
+/// Who we are to GitHub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Author {
+    /// Our login.
+    Login(String),
+    /// An App whose name GitHub does not tell us: we were given a token of one of its installations.
+    SomeApp,
+}
+
+impl Author {
+    fn is_of(&self, object: &Value) -> bool {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        match self {
+            Self::Login(login) => text("/user/login").is_some_and(|other| other.eq_ignore_ascii_case(login)),
+            Self::SomeApp => text("/user/type") == Some("Bot"),
+        }
+    }
+}
+
+/// Those of GitHub's reviews that have the run's mark: anybody may write one like it.
+pub fn marked_reviews<'r>(reviews: &'r [Value], run: &RunId) -> Vec<&'r Value> {
     let mark = review_mark(run);
-    let text = |review: &Value, key: &str| review.get(key).and_then(Value::as_str).map(str::to_owned);
-    let marked =
-        reviews.iter().find(|review| text(review, "body").is_some_and(|body| body.contains(&mark)))?;
-    Some(Reviewed::There(text(marked, "html_url")))
+    let body = |review: &Value| review.get("body").and_then(Value::as_str).map(|body| body.contains(&mark));
+    reviews.iter().filter(|review| body(review) == Some(true)).collect()
+}
+
+/// The one that is ours.
+pub fn own_review(marked: &[&Value], author: &Author) -> Option<Reviewed> {
+    let own = marked.iter().find(|review| author.is_of(review))?;
+    Some(Reviewed::There(own.get("html_url").and_then(Value::as_str).map(str::to_owned)))
 }
 
 #[cfg(test)]
@@ -226,11 +249,23 @@ mod tests {
     }
 
     #[test]
-    fn a_review_is_known_again_by_its_run() {
+    fn a_review_is_known_again_by_its_run_and_its_author() {
         let run: RunId = "ast-1-bbbbb".parse().unwrap();
-        let reviews =
-            [json!({"body": null}), json!({"body": format!("x\n{}", review_mark(&run)), "html_url": "u"})];
-        assert_eq!(marked_review(&reviews, &run), Some(Reviewed::There(Some("u".into()))));
-        assert_eq!(marked_review(&reviews, &"ast-1-bbbbc".parse().unwrap()), None);
+        let review = |login: &str, kind: &str| {
+            let user = json!({"login": login, "type": kind});
+            json!({"body": format!("x\n{}", review_mark(&run)), "html_url": login, "user": user})
+        };
+        let reviews = [json!({"body": null}), review("mallory", "User"), review("astra[bot]", "Bot")];
+        let marked = marked_reviews(&reviews, &run);
+        assert_eq!(marked.len(), 2);
+        let ours = Some(Reviewed::There(Some("astra[bot]".into())));
+        for (author, expected) in [
+            (Author::Login("Astra[bot]".into()), ours.clone()),
+            (Author::Login("other[bot]".into()), None),
+            (Author::SomeApp, ours),
+        ] {
+            assert_eq!(own_review(&marked, &author), expected, "{author:?}");
+        }
+        assert!(marked_reviews(&reviews, &"ast-1-bbbbc".parse().unwrap()).is_empty());
     }
 }

@@ -73,7 +73,15 @@ mod tests {
     fn outcome(verdict: Verdict<'static>, refused: Option<&str>) -> TaskOutcome<'static> {
         let item = ItemRef { project: ProjectId(uuid::Uuid::nil()), item: ItemId(uuid::Uuid::nil()) };
         let refused = refused.map(str::to_owned);
-        TaskOutcome { item, hinted: true, verdict: Some(verdict), run: None, replaces: None, refused }
+        TaskOutcome {
+            item,
+            hinted: true,
+            read: None,
+            verdict: Some(verdict),
+            run: None,
+            replaces: None,
+            refused,
+        }
     }
 
     fn waiting_because(reason: WaitingBecause) -> Verdict<'static> {

@@ -35,6 +35,40 @@ fn a_record_is_found_again_by_the_month_in_which_its_run_ended() {
     assert_eq!(cancelled.class, Some(FailureClass::Cancelled));
 }
 
+#[test]
+fn of_a_transcript_the_end_is_kept() {
+    assert_eq!(transcript_end(b" \n"), None);
+    assert_eq!(transcript_end(b"a\x1b[31m\n\xff"), Some("a\u{fffd}[31m\n\u{fffd}\n".into()));
+    let whole = "x".repeat(TRANSCRIPT_KEPT - 1);
+    assert_eq!(transcript_end(whole.as_bytes()), Some(whole.clone() + "\n"));
+    for longer in [format!("ab{whole}"), format!("ä\n{whole}"), "ö".repeat(TRANSCRIPT_KEPT)] {
+        let kept = transcript_end(longer.as_bytes()).unwrap();
+        assert!(kept.starts_with("[what came before is not kept]\n"), "{}", &kept[..40]);
+        assert!((TRANSCRIPT_KEPT - 1..=TRANSCRIPT_KEPT).contains(&kept.len()), "{}", kept.len());
+    }
+}
+
+#[test]
+fn every_write_is_listed() {
+    let moved = |from: &str, to: &str| ItemState {
+        from: from.into(),
+        to: to.into(),
+        written_at: "2026-12-31T23:30:00Z".parse().unwrap(),
+        acknowledged: true,
+    };
+    let job = Job { item_state: Some(moved("Todo", "In Progress")), ..job(None) };
+    let mut record = RunRecord::new(&job, &subject(), Ending::Cancelled(CancelReason::Person));
+    record.add_move(&moved("In Progress", "In Review"));
+    let writes: Vec<String> = record.writes.iter().map(|one| format!("{} {}", one.kind, one.what)).collect();
+    assert_eq!(
+        writes,
+        [
+            "state Todo to In Progress at 2026-12-31T23:30:00Z",
+            "state In Progress to In Review at 2026-12-31T23:30:00Z"
+        ]
+    );
+}
+
 /// The schema that scripts may rely on. `ASTRA_UPDATE_SCHEMAS=1 cargo test` writes it.
 #[test]
 fn the_schema_is_checked_in() {

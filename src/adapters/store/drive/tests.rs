@@ -1,10 +1,11 @@
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::adapters::store::memory::MemoryStore;
 use crate::domain::job::{Claim, JobEnd, JobPhase, JobRef};
-use crate::domain::name::{ItemId, ProjectId};
-use crate::domain::pass::{Moves, NewJob, Subject, Timing};
+use crate::domain::name::{ItemId, ProjectId, RunId};
+use crate::domain::pass::{NewJob, Subject, Timing};
 use crate::domain::work_item::{Priority, StateGroup, WorkItem};
 
 /// Plane and the place of publications: counts what reaches it.
@@ -16,6 +17,9 @@ struct Outside {
     /// What becomes of deliveries.
     refuses: bool,
     fails: bool,
+    keeps_nothing: bool,
+    /// Which runs were kept, and where their items were moved.
+    kept: Mutex<Vec<(String, Option<String>)>>,
 }
 
 impl ItemStates for Outside {
@@ -35,13 +39,42 @@ impl ItemStates for Outside {
 }
 
 impl Deliver for Outside {
-    async fn deliver(&self, _job: &Job) -> Result<(), Undelivered> {
+    type Told = RunId;
+
+    async fn deliver(&self, job: &Job) -> Result<Delivered<RunId>, Undelivered> {
         self.deliveries.fetch_add(1, Ordering::Relaxed);
         match (self.refuses, self.fails) {
             (true, _) => Err(Undelivered::Refused(anyhow::anyhow!("no right to"))),
             (_, true) => Err(Undelivered::Failed(anyhow::anyhow!("no answer"))),
-            _ => Ok(()),
+            _ => {
+                let outcome = Some(StateTarget::Named("In Review".to_owned()));
+                Ok(Delivered { outcome, told: job.run.clone() })
+            }
         }
+    }
+
+    async fn keep(&self, told: &RunId, moved: Option<&ItemState>) -> Result<(), Undelivered> {
+        let kept = (told.to_string(), moved.map(|state| state.to.clone()));
+        self.kept.lock().unwrap().push(kept);
+        if self.keeps_nothing { Err(Undelivered::Failed(anyhow::anyhow!("no log"))) } else { Ok(()) }
+    }
+}
+
+/// Plane, of which every read is counted, and remembered.
+struct Remembering<'a> {
+    plane: &'a MemoryStore,
+    reads: AtomicU32,
+    last: Option<(WorkItem, Instant)>,
+}
+
+impl Items for Remembering<'_> {
+    async fn read(&self, items: &[ItemRef]) -> Vec<ItemRead> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.plane.read(items).await
+    }
+
+    fn last_read(&self, _item: ItemRef) -> Option<(WorkItem, Instant)> {
+        self.last.clone()
     }
 }
 
@@ -86,11 +119,8 @@ fn start_write(subject: &Subject) -> StartWrite {
 }
 
 fn publication(subject: &Subject, holder: &str) -> Publication {
-    let moves = Moves {
-        outcome: Some(StateTarget::Named("In Review".to_owned())),
-        started: StateTarget::Named("In Progress".to_owned()),
-    };
-    Publication::new(subject.clone(), holder.to_owned(), Some(moves), Timing::default())
+    let started = StateTarget::Named("In Progress".to_owned());
+    Publication::new(subject.clone(), holder.to_owned(), Some(started), Timing::default())
 }
 
 async fn job(store: &MemoryStore, subject: &Subject) -> Job {
@@ -155,6 +185,40 @@ async fn a_run_is_published_once_and_not_at_once() {
     assert_eq!(job(&store, &subject).await.item_state.unwrap().to, "In Review");
     assert_eq!(publish("two").await.unwrap(), PublicationEnd::Over);
     assert_eq!((outside.writes.into_inner(), outside.deliveries.into_inner()), (1, 1));
+    let kept = outside.kept.into_inner().unwrap();
+    assert_eq!(kept, [("ast-1-x7k2p".to_owned(), Some("In Review".to_owned()))]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_marked() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::UNIX_EPOCH);
+    let outside = Outside { keeps_nothing: true, ..Outside::default() };
+    let publication = publication(&subject, "one");
+    let ended = drive_publication(publication, &store, &store, &outside, &outside).await.unwrap();
+    assert_eq!(ended, PublicationEnd::Stopped("no log".to_owned()));
+    assert_eq!(job(&store, &subject).await.phase, JobPhase::Claimed);
+}
+
+#[tokio::test]
+async fn what_was_read_just_now_is_not_read_again_and_counts_from_then() {
+    let now = Instant::now();
+    let before = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+    for (age, reuse_within, reads, end) in [
+        (4, REUSE_WITHIN, 0, StartWriteEnd::Recorded),
+        (6, REUSE_WITHIN, 1, StartWriteEnd::Recorded),
+        // However old what is used may be: a write that rests on it is sent only so long after it.
+        (11, Duration::MAX, 0, StartWriteEnd::Dropped("it was too late to send it".to_owned())),
+    ] {
+        let (store, subject) = released().await;
+        let (reads_made, last) = (AtomicU32::new(0), Some((item(), before(age))));
+        let plane = Remembering { plane: &store, reads: reads_made, last };
+        let limits = Limits { reuse_within, ..LIMITS };
+        let outside = Outside::default();
+        let ended =
+            start_write_within(limits, start_write(&subject), &store, &plane, &outside).await.unwrap();
+        assert_eq!((ended, plane.reads.into_inner()), (end, reads), "{age} s");
+    }
 }
 
 #[tokio::test]

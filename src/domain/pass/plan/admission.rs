@@ -65,6 +65,7 @@ impl<'o, 'w> Planner<'o, '_, 'w> {
                     self.outcomes.push(TaskOutcome {
                         item: reference,
                         hinted: self.hint(job.item).is_some(),
+                        read: Some(item.clone()),
                         verdict: Some(Verdict::Dispatched { task, agent, candidates }),
                         run: Some(run),
                         replaces: Some(job.run.clone()),
