@@ -221,6 +221,34 @@ async fn what_the_cluster_does_to_a_run_is_tried_again_and_not_for_ever() {
     world.cluster.remove().await;
 }
 
+/// Its result is in the repository, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn work_that_was_pushed_before_its_pod_was_lost_is_not_done_again() {
+    let world = ClusterSite::new(&[Worker::new("coder", "echo work > work.txt")], |settings| settings).await;
+    // The push is received, and the pod does not hear of it.
+    world.git.hook("post-receive", "#!/bin/sh\nif grep -q refs/astra/results/; then sleep 30; fi\n");
+    let run = begun(&world.ask("coder", 1));
+    cluster::eventually("the result is pushed", || async {
+        let refs = world.git.git(&["for-each-ref", "refs/astra/results"]);
+        (!refs.is_empty()).then_some(())
+    })
+    .await;
+    world.cluster.evict_pod(&world.job("coder", &run)).await;
+    let lost = world.ended(&run).await;
+    assert_eq!(lost["class"], "infrastructure", "{lost:#}");
+    world.ask("coder", 1);
+    let told = world.published(&run).await;
+    assert_eq!(told["pull_request"]["head"], format!("astra/{run}"), "{told:#}");
+    let status = world.status();
+    assert_eq!(status["runs"].as_array().unwrap().len(), 1, "no other attempt: {status:#}");
+    assert_eq!(status["runs"][0]["outcome"], "changed", "{status:#}");
+    let branches = world.git.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads/astra"]);
+    assert_eq!(branches, format!("astra/{run}"));
+    assert_eq!(world.busy("coder"), 0);
+    world.cluster.remove().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster"]
 async fn what_a_person_stops_or_deletes_frees_its_slot_and_opens_no_pull_request() {

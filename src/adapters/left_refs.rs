@@ -34,7 +34,7 @@ impl LeftRefs {
             let Some(left) = wanted.iter().find(|left| left.name() == name) else { continue };
             if let LeftRef::Branch(run) = left {
                 // A run pushes its branch and its result together: another commit is somebody else's.
-                let pushed = result_ref::fetch(&delivery, run).await?.and_then(|result| result.head);
+                let pushed = result_ref::read_from(&delivery, run).await?.and_then(|result| result.head);
                 if pushed.as_ref() != Some(&commit) {
                     continue;
                 }

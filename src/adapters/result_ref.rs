@@ -1,27 +1,43 @@
 //! The slowest and surest copy of a run's result: the one that `deliver` pushed beside the work.
 
 use std::path::Path;
+use std::time::Duration;
 
+use anyhow::Context;
 use tokio::time::Instant;
 
 use super::delivery::Delivery;
 use super::git::{GitError, Remote};
+use super::run_directory::RunDirectory;
 use crate::domain::name::RunId;
 use crate::domain::result::{RESULT_VERSION, RunResult};
 
+/// How long a remote may take to answer.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// Reads it, and leaves nothing behind. A remote that cannot be read: a [`GitError`].
+pub async fn fetch(remote: Remote, run: &RunId) -> anyhow::Result<Option<RunResult>> {
+    // Several may read at once, and a reader may be ended at any moment.
+    let place = format!("result-{:016x}", rand::random::<u64>());
+    let place = RunDirectory::new(std::env::temp_dir()).fresh(&place)?;
+    let read = read(remote, run, &place, Instant::now() + TIME_LIMIT).await;
+    std::fs::remove_dir_all(&place).with_context(|| format!("remove {}", place.display()))?;
+    Ok(read?)
+}
+
 /// Reads it. `place` is a directory of our own, which holds a repository afterwards. `None`: the remote
 /// has no result of this run, or one that we do not understand.
-pub async fn read(
+async fn read(
     remote: Remote,
     run: &RunId,
     place: &Path,
     deadline: Instant,
 ) -> Result<Option<RunResult>, GitError> {
-    fetch(&Delivery::new(place, remote, deadline).await?, run).await
+    read_from(&Delivery::new(place, remote, deadline).await?, run).await
 }
 
 /// The same, with a repository that is there.
-pub(super) async fn fetch(delivery: &Delivery, run: &RunId) -> Result<Option<RunResult>, GitError> {
+pub(super) async fn read_from(delivery: &Delivery, run: &RunId) -> Result<Option<RunResult>, GitError> {
     let refs = delivery.remote_refs(&[run.result_ref()]).await?;
     let Some((_, commit)) = refs.first() else { return Ok(None) };
     let document = delivery.fetch_result(commit).await?;
@@ -31,8 +47,6 @@ pub(super) async fn fetch(delivery: &Delivery, run: &RunId) -> Result<Option<Run
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::adapters::git::{Git, Trouble};
     use crate::domain::result::FailureClass;

@@ -1,14 +1,9 @@
 //! What a run on a cluster brought: from its pod, or from the repository where the pod has no whole copy.
 
-use std::time::Duration;
-
-use anyhow::Context;
 use secrecy::SecretString;
-use tokio::time::Instant;
 
-use crate::adapters::git::{GitError, Remote, Trouble};
+use crate::adapters::git::{GitError, Remote};
 use crate::adapters::result_ref;
-use crate::adapters::run_directory::RunDirectory;
 use crate::adapters::store::StoreError;
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::word::Forge;
@@ -16,9 +11,6 @@ use crate::domain::job::Job;
 use crate::domain::publish::Subject;
 use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::vault::GIT_TOKEN;
-
-/// How long the repository may take to answer.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// The result may be in the repository, which cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +26,7 @@ pub(crate) struct Unreadable {
 impl Unreadable {
     /// It may be readable later without anybody doing anything.
     pub(crate) fn is_passing(&self) -> bool {
-        !matches!(self.source.trouble(), Trouble::Authentication | Trouble::NoRepository)
+        !self.source.is_final()
     }
 }
 
@@ -64,9 +56,6 @@ impl OnCluster {
 
     /// The same, as far as can be seen from here: looking must be possible where Git is not.
     pub(crate) async fn seen_result(&self, job: &Job) -> anyhow::Result<Option<RunResult>> {
-        if job.failure_class().is_some() {
-            return Ok(self.store.cluster().result(&job.reference()).await.map_err(StoreError::from)?);
-        }
         match self.result(job).await {
             Err(error) if !error.is::<StoreError>() => {
                 log::warn!("{error:#}");
@@ -82,15 +71,12 @@ impl OnCluster {
         let repository = &subject.repository;
         let token = self.reading_token(&subject).await?;
         let remote = Remote::new(&self.git_base_url, repository, token)?;
-        // Several may read at once, and a reader may be ended at any moment.
-        let place = format!("result-{:016x}", rand::random::<u64>());
-        let directory = RunDirectory::new(std::env::temp_dir());
-        let place = directory.fresh(&place)?;
-        let read = result_ref::read(remote, &job.run, &place, Instant::now() + TIME_LIMIT).await;
-        std::fs::remove_dir_all(&place).with_context(|| format!("remove {}", place.display()))?;
-        let unreadable =
-            |source| Unreadable { run: job.run.to_string(), repository: repository.to_string(), source };
-        Ok(read.map_err(unreadable)?)
+        result_ref::fetch(remote, &job.run).await.map_err(|error| match error.downcast() {
+            Ok(source) => {
+                Unreadable { run: job.run.to_string(), repository: repository.to_string(), source }.into()
+            }
+            Err(error) => error,
+        })
     }
 
     /// The agent's own token, with which the result was pushed; else that of whoever opens pull requests.

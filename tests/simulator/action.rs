@@ -24,8 +24,8 @@ pub(crate) enum Action {
     Stop(u8, u8),
     /// A run ends well.
     Ends(u8),
-    /// A run is lost to the infrastructure.
-    Lost(u8),
+    /// A run is lost to the infrastructure; with `true`, when it had pushed its result.
+    Lost(u8, bool),
     /// The pod of a cancelled run ends.
     PodEnds(u8),
     /// The pod of a deleted Job ends.
@@ -104,7 +104,13 @@ impl World {
             actions.push(Action::Call(name, How::AnswerLost));
         }
         if self.can(Fault::Unread)
-            && matches!(request, Request::ListJobs(_) | Request::ReadItems(_) | Request::FindJob { .. })
+            && matches!(
+                request,
+                Request::ListJobs(_)
+                    | Request::ReadItems(_)
+                    | Request::FindJob { .. }
+                    | Request::FindResult(_)
+            )
         {
             actions.push(Action::Call(name, How::Unread));
         }
@@ -124,7 +130,10 @@ impl World {
         if runs {
             actions.push(Action::Ends(number));
             if self.can(Fault::Infrastructure) {
-                actions.push(Action::Lost(number));
+                actions.push(Action::Lost(number, false));
+            }
+            if self.can(Fault::LostAfterPush) {
+                actions.push(Action::Lost(number, true));
             }
         }
         if job.pod_alive && job.cancel.is_some() {
@@ -189,9 +198,10 @@ impl World {
                 self.begin(usize::from(number), run);
             }
             Action::Ends(job) => self.end(&self.jobs[usize::from(job)].reference(), None),
-            Action::Lost(job) => {
-                self.spend(Fault::Infrastructure);
+            Action::Lost(job, has_pushed) => {
+                self.spend(if has_pushed { Fault::LostAfterPush } else { Fault::Infrastructure });
                 let job = self.jobs[usize::from(job)].reference();
+                self.pushed.extend(has_pushed.then(|| job.uid.clone()));
                 self.end(&job, Some(FailureClass::Infrastructure));
             }
             Action::PodEnds(job) => Arc::make_mut(&mut self.jobs[usize::from(job)]).pod_alive = false,
@@ -336,7 +346,8 @@ impl World {
             Action::Crash(number, is_sent) => format!("D{number} dies (write under way: {is_sent})"),
             Action::Stop(number, task) => format!("D{number} is told to stop the run of task {}", task + 1),
             Action::Ends(number) => format!("{} ends well", job(number)),
-            Action::Lost(number) => format!("{} is lost to the infrastructure", job(number)),
+            Action::Lost(number, false) => format!("{} is lost to the infrastructure", job(number)),
+            Action::Lost(number, true) => format!("{} is lost after its push", job(number)),
             Action::PodEnds(number) => format!("the pod of {} ends", job(number)),
             Action::OrphanEnds(_) => "the pod of a deleted Job ends".to_owned(),
             Action::HandDeletes(number) => format!("a person deletes {}", job(number)),
@@ -359,6 +370,7 @@ fn brief(request: &Request) -> String {
         Request::ReadLedger => "read ledger".to_owned(),
         Request::ListJobs(namespace) => format!("list {namespace}"),
         Request::FindJob { run, .. } => format!("find {run}"),
+        Request::FindResult(job) => format!("find the result of {}", Job(job)),
         Request::ReadItems(items) => format!("read {} items", items.len()),
         Request::Swap { ledger, .. } => {
             let entries: Vec<String> = ledger

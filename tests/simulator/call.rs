@@ -31,6 +31,10 @@ impl World {
                 let found = self.jobs.iter().find(|job| job.namespace == *namespace && job.run == *run);
                 Response::Job(found.map(|job| Box::new(self.aged(dispatcher, job))), NOW)
             }
+            Request::FindResult(job) => {
+                let is_read = self.config.mutation != Some(Mutation::ResultNotRead);
+                done(is_read && self.pushed.contains(&job.uid))
+            }
             Request::ReadItems(items) => self.read_items(dispatcher, items),
             Request::Swap { ledger, .. } => self.swap(dispatcher, ledger),
             Request::Create(new) => self.create(dispatcher, new),
@@ -291,6 +295,9 @@ impl World {
             JobPhase::Released if found.end.is_some() => {
                 found.phase = JobPhase::Published;
                 found.cancel = Some(Cancel { reason: CancelReason::Replaced, at: NOW });
+                if self.pushed.contains(&job.uid) {
+                    self.breaks("work that was done is done again");
+                }
                 Response::Done
             }
             _ => Response::Missed,

@@ -66,6 +66,8 @@ pub(crate) enum Mutation {
     NoParked,
     /// 18: admission in the same pass as an unnamed Job's deletion.
     UnnamedIgnored,
+    /// 19: a lost attempt is replaced without a look whether it had done its work.
+    ResultNotRead,
 }
 
 /// `ASTRA_TEST_SECONDS` says how long all worlds together may take, about; 30 is the default.

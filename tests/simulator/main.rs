@@ -115,6 +115,7 @@ mod mutations {
         m16_orphan_pods_ignored: OrphanPodsIgnored, [(HandDeletion, 1)], "two runs";
         m17_nothing_parked: NoParked, [(HandDeletion, 1)], "forgotten";
         m18_unnamed_ignored: UnnamedIgnored, [(LedgerLost, 1)], "two runs";
+        m19_result_not_read: ResultNotRead, [(LostAfterPush, 1)], "done again";
     }
 }
 
@@ -147,6 +148,7 @@ mod worlds {
         label_and_reopen => |small| small(&[(ToggleLabel, 2), (Reopen, 1)]);
         lost_to_the_infrastructure => |small| small(&[(Infrastructure, 2)]).max_attempts(2);
         infrastructure_and_crash => |small| small(&[(Infrastructure, 1), (Crash, 1)]);
+        lost_after_its_push => |small| small(&[(LostAfterPush, 1), (Unread, 1), (Crash, 1)]);
         infrastructure_and_label => |small| small(&[(Infrastructure, 1), (ToggleLabel, 2)]);
         deleted_by_hand => |small| small(&[(HandDeletion, 1)]);
         deleted_by_hand_and_crash => |small| small(&[(HandDeletion, 1), (Crash, 1)]);

@@ -114,6 +114,7 @@ pub(crate) fn fingerprint(world: &World) -> u64 {
     world.orphans.hash(&mut hasher);
     world.items.hash(&mut hasher);
     world.floating.hash(&mut hasher);
+    world.pushed.hash(&mut hasher);
     world.ghosts.hash(&mut hasher);
     world.budget.hash(&mut hasher);
     world.ledger_was_lost.hash(&mut hasher);

@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) orphans: Vec<OrphanPod>,
     pub(crate) items: Vec<Arc<WorkItem>>,
     pub(crate) floating: Vec<FloatingWrite>,
+    /// UIDs of lost Jobs that had pushed their result.
+    pub(crate) pushed: Vec<String>,
     pub(crate) dispatchers: Vec<Dispatcher>,
     pub(crate) budget: BTreeMap<Fault, u8>,
     pub(crate) ghosts: Vec<Ghost>,
@@ -61,6 +63,8 @@ pub(crate) enum Fault {
     Unread,
     /// An attempt is lost to the infrastructure.
     Infrastructure,
+    /// The same, when it had pushed its result already.
+    LostAfterPush,
     /// A person deletes a Job.
     HandDeletion,
     /// The ledger is lost.
@@ -93,6 +97,7 @@ impl World {
             ghosts: vec![Ghost::asked(); items.len()],
             items,
             floating: Vec::new(),
+            pushed: Vec::new(),
             dispatchers: (0..config.dispatchers).map(|number| Dispatcher::new(config, number)).collect(),
             budget: config.budget.iter().copied().collect(),
             ledger_was_lost: false,

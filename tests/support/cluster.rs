@@ -140,6 +140,15 @@ impl TestCluster {
             config.auth_info.impersonate_groups = Some(vec![DISPATCHER_GROUP.into()]);
         })
         .await;
+        self.store_at(config, credential)
+    }
+
+    /// The same, with another way to the API server.
+    pub fn store_at(
+        &self,
+        config: kube::Config,
+        credential: impl Fn(&Agent, &str) -> String + Send + Sync + 'static,
+    ) -> KubernetesStore {
         let cluster = Cluster::from_config(config, "test").unwrap();
         let surroundings =
             Surroundings { git_base_url: self.git_base_url.clone(), registry_path: ".astra".into() };

@@ -1,5 +1,7 @@
 //! A registry and work items that are as small as they can be.
 
+#![allow(dead_code, reason = "helpers of tests")]
+
 use std::sync::Arc;
 
 use astra_dispatch::domain::matching::Workforce;

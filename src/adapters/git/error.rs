@@ -150,6 +150,11 @@ impl GitError {
         Self::Failed { command: command.to_owned(), trouble, said }
     }
 
+    /// It stays so until somebody changes a credential or a repository.
+    pub fn is_final(&self) -> bool {
+        matches!(self.trouble(), Trouble::Authentication | Trouble::NoRepository)
+    }
+
     /// What kind of trouble it is.
     pub fn trouble(&self) -> Trouble {
         match self {

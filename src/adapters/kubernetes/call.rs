@@ -1,7 +1,8 @@
 //! One call to the API server, and what its answer means.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use http::response::Parts;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -19,6 +20,12 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause that the server is granted when it asks for one (`Retry-After`).
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A refusal (403) is doubted for so long while the API server is starting: until it has loaded its roles
+/// and its admission plugins, it refuses what it will allow.
+const DOUBTED: Duration = Duration::from_secs(15);
+/// Between two looks whether it has.
+const DOUBT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Media types of request bodies.
 pub(super) const JSON: &str = "application/json";
@@ -108,8 +115,42 @@ impl Call {
 
 impl Cluster {
     /// Makes a call. Calls that change nothing are repeated where there was no answer; all calls are
-    /// repeated where the server said that it did not carry them out (429).
+    /// repeated where the server said that it did not carry them out: 429, and 403 while it is starting.
     pub(super) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>, CallError> {
+        let begun = Instant::now();
+        // Of the server's state before the call: it may have become ready since it refused.
+        let mut readiness = None;
+        loop {
+            let text = match self.call_unless_refused(call).await {
+                Err(CallError::Forbidden(text)) => text,
+                answer => return answer,
+            };
+            match weigh_refusal(&text, readiness, begun.elapsed()) {
+                Doubt::Believed => return Err(CallError::Forbidden(text)),
+                Doubt::GivenUp => {
+                    return Err(CallError::Unavailable(format!("the API server is not ready: {text}")));
+                }
+                Doubt::AskAgain => {}
+            }
+            log::debug!("{} {}: {text}; is the API server ready?", call.method, call.path);
+            if readiness.is_some() {
+                tokio::time::sleep(DOUBT_PAUSE).await;
+            }
+            readiness = Some(self.readiness().await);
+        }
+    }
+
+    /// Whether the API server says that it has loaded everything. Everybody may ask.
+    async fn readiness(&self) -> Readiness {
+        match self.exchange(&Call::get("/readyz".to_owned())).await {
+            Ok((head, _)) if head.status.is_success() => Readiness::Ready,
+            Ok((head, _)) if head.status.is_client_error() => Readiness::Unknown,
+            Err(CallError::Unauthorized(_)) => Readiness::Unknown,
+            Ok(_) | Err(_) => Readiness::NotReady,
+        }
+    }
+
+    async fn call_unless_refused<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>, CallError> {
         let mut pause = PAUSE;
         for attempt in 1.. {
             let (error, asked) = match self.call_once(call).await {
@@ -133,31 +174,34 @@ impl Cluster {
         Err(CallError::Unavailable("no attempt was made".to_owned()))
     }
 
-    /// The error, and the pause that the server asked for where it put the call off.
-    async fn call_once<T: DeserializeOwned>(
-        &self,
-        call: &Call,
-    ) -> Result<Answer<T>, (CallError, Option<Duration>)> {
-        let silent = |text: String| (CallError::Unavailable(text), None);
+    /// Sends a request and reads the whole answer, whatever it is.
+    async fn exchange(&self, call: &Call) -> Result<(Parts, Vec<u8>), CallError> {
         let request = http::Request::builder()
             .method(call.method.clone())
             .uri(&call.path)
             .header(http::header::ACCEPT, JSON)
             .header(http::header::CONTENT_TYPE, call.content_type)
             .body(Body::from(call.body.clone()))
-            .map_err(|error| (CallError::Invalid(error.to_string()), None))?;
+            .map_err(|error| CallError::Invalid(error.to_string()))?;
         let exchange = async {
             let response = self.client.send(request).await.map_err(describe)?;
             let (head, body) = response.into_parts();
             let bytes =
                 body.collect_bytes().await.map_err(|error| CallError::Unavailable(error.to_string()))?;
-            Ok((head, bytes))
+            Ok((head, bytes.to_vec()))
         };
-        let (head, bytes) = match tokio::time::timeout(TIMEOUT, exchange).await {
-            Err(_) => return Err(silent(format!("no answer within {} seconds", TIMEOUT.as_secs()))),
-            Ok(Err(error)) => return Err((error, None)),
-            Ok(Ok(answer)) => answer,
-        };
+        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
+            Err(CallError::Unavailable(format!("no answer within {} seconds", TIMEOUT.as_secs())))
+        })
+    }
+
+    /// The error, and the pause that the server asked for where it put the call off.
+    async fn call_once<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+    ) -> Result<Answer<T>, (CallError, Option<Duration>)> {
+        let silent = |text: String| (CallError::Unavailable(text), None);
+        let (head, bytes) = self.exchange(call).await.map_err(|error| (error, None))?;
         let now =
             date(&head.headers).ok_or_else(|| silent("the answer has no usable Date header".to_owned()))?;
         if !head.status.is_success() {
@@ -168,6 +212,40 @@ impl Cluster {
             silent(format!("the answer to {} {} cannot be read: {error}", call.method, call.path))
         })?;
         Ok(Answer { value, now, warnings: warnings(&head.headers) })
+    }
+}
+
+/// What the API server says of itself (`/readyz`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    Ready,
+    NotReady,
+    /// It, or something in front of it, does not let us ask.
+    Unknown,
+}
+
+/// What to make of a refusal.
+#[derive(Debug, PartialEq, Eq)]
+enum Doubt {
+    /// It will be refused again.
+    Believed,
+    /// The server may allow it once it is ready.
+    AskAgain,
+    /// It did not become ready.
+    GivenUp,
+}
+
+/// `readiness`: what was said before the call; `None`: nobody asked yet. `doubted`: for so long.
+fn weigh_refusal(text: &str, readiness: Option<Readiness>, doubted: Duration) -> Doubt {
+    // A binding is known and its role is not (yet): roles are loaded one after the other.
+    let is_loading = text.contains("RBAC: ") && text.contains(" not found");
+    let is_late = doubted >= DOUBTED;
+    match readiness {
+        // In its first moments it refuses even to say so.
+        Some(Readiness::Unknown) if is_late => Doubt::Believed,
+        Some(Readiness::Ready) if is_late || !is_loading => Doubt::Believed,
+        Some(Readiness::NotReady) if is_late => Doubt::GivenUp,
+        _ => Doubt::AskAgain,
     }
 }
 
@@ -215,4 +293,35 @@ fn warnings(headers: &http::HeaderMap) -> Vec<String> {
     texts
         .map(|text| text.split_once('"').map_or(text, |(_, rest)| rest.trim_end_matches('"')).to_owned())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_believed_from_a_server_that_is_ready() {
+        use Doubt::{AskAgain, Believed, GivenUp};
+        use Readiness::{NotReady, Ready, Unknown};
+        let plain = "configmaps \"ledger\" is forbidden: User \"dispatcher\" cannot get resource";
+        let loading = "jobs.batch is forbidden: User \"d\" cannot create resource: RBAC: \
+                       role.rbac.authorization.k8s.io \"dispatcher\" not found";
+        for (text, readiness, seconds, expected) in [
+            (plain, None, 0, AskAgain),
+            (plain, Some(Ready), 0, Believed),
+            (plain, Some(NotReady), 14, AskAgain),
+            (plain, Some(NotReady), 15, GivenUp),
+            (plain, Some(Unknown), 14, AskAgain),
+            // Where nobody may ask, it is taken at its word.
+            (plain, Some(Unknown), 15, Believed),
+            (loading, None, 0, AskAgain),
+            (loading, Some(Ready), 14, AskAgain),
+            // The role is not there at all.
+            (loading, Some(Ready), 15, Believed),
+            (loading, Some(NotReady), 15, GivenUp),
+        ] {
+            let doubted = Duration::from_secs(seconds);
+            assert_eq!(weigh_refusal(text, readiness, doubted), expected, "{text} {readiness:?} {seconds}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use k8s_openapi::api::batch::v1::Job as ClusterJob;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::adapters::git::Remote;
 use crate::adapters::store::StoreError;
 use crate::domain::kubernetes::job::{JobInput, job};
 use crate::domain::kubernetes::secret::{
@@ -66,6 +67,16 @@ impl RunMaker {
     fn agent(&self, new: &NewJob) -> Result<&Agent, Unmakeable> {
         let agent = self.workforce.registry().agents.get(&new.agent);
         agent.ok_or_else(|| format!("the registry has no agent {}", new.agent))
+    }
+
+    /// Where the agent of a run pushes to, with the credential that it does so with.
+    pub(super) async fn remote(&self, subject: &Subject) -> Result<Remote, NoCredentials> {
+        let token = match self.workforce.registry().agents.get(&subject.agent) {
+            Some(agent) => (self.credentials)(agent).await?.remove(GIT_TOKEN),
+            None => None,
+        };
+        Remote::new(&self.surroundings.git_base_url, &subject.repository, token)
+            .map_err(|error| NoCredentials::Refused(error.to_string()))
     }
 
     fn plan(&self, new: &NewJob, agent: &Agent) -> RunPlan {

@@ -4,6 +4,7 @@ pub mod call;
 pub mod connection;
 pub mod inspection;
 pub mod jobs;
+mod ledger;
 pub mod manifests;
 mod overdue;
 mod patch;

@@ -1,11 +1,17 @@
-//! What a run on a cluster brought: the faster copies of its result document, and its logs.
+//! What a run on a cluster brought: the copies of its result document, and its logs.
+
+use std::fmt::Display;
 
 use futures_util::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, LogParams};
 
-use super::Cluster;
 use super::call::CallError;
+use super::manifests::{NoCredentials, no_maker};
+use super::{Cluster, KubernetesStore};
+use crate::adapters::git::GitError;
+use crate::adapters::result_ref;
+use crate::adapters::store::{StoreError, StoreResult};
 use crate::domain::job::JobRef;
 use crate::domain::kubernetes::job_state::result_in_message;
 use crate::domain::kubernetes::pod::Step;
@@ -94,6 +100,33 @@ impl Cluster {
 
     fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+impl KubernetesStore {
+    /// The result that a run pushed, as its agent's own credential may read it. What can never be read
+    /// counts as none.
+    pub(super) async fn pushed_result(&self, job: &JobRef) -> StoreResult<Option<RunResult>> {
+        let maker = self.maker.as_ref().ok_or_else(no_maker)?;
+        let Some(subject) = self.cluster.subject(job).await? else { return Ok(None) };
+        let unreadable = |error: &dyn Display| {
+            format!("whether run {} pushed to {} is not known: {error}", job.run, subject.repository)
+        };
+        let remote = match maker.remote(&subject).await {
+            Ok(remote) => remote,
+            Err(NoCredentials::Unavailable(why)) => return Err(StoreError::NoCredentials(why)),
+            Err(NoCredentials::Refused(reason)) => {
+                log::warn!("{}", unreadable(&reason));
+                return Ok(None);
+            }
+        };
+        match result_ref::fetch(remote, &job.run).await {
+            Err(error) if error.downcast_ref::<GitError>().is_some_and(GitError::is_final) => {
+                log::warn!("{}", unreadable(&error));
+                Ok(None)
+            }
+            read => read.map_err(|error| StoreError::Unavailable(unreadable(&format_args!("{error:#}")))),
+        }
     }
 }
 

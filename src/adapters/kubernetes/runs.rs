@@ -38,7 +38,7 @@ impl KubernetesStore {
     pub async fn try_run(&self, new: &NewJob) -> StoreResult<Vec<(&'static str, Option<String>)>> {
         let maker = self.maker.as_ref().ok_or_else(no_maker)?;
         let unmakeable = |reason: String| vec![("Job", Some(reason))];
-        let job = match maker.job(new, &self.running()) {
+        let job = match maker.job(new, &self.ledger.running()) {
             Ok(job) => job,
             Err(reason) => return Ok(unmakeable(reason)),
         };

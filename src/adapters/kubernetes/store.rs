@@ -1,26 +1,26 @@
 //! The store of a cluster: the ledger is a ConfigMap, runs are Jobs.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job as ClusterJob;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 
 use super::Cluster;
 use super::call::{Answer, Call, CallError, JSON};
 use super::jobs::{as_run, ended_runs, path};
+use super::ledger::ClusterLedger;
 use super::manifests::{NoCredentials, RunMaker, no_maker};
 use super::patch::JobPatch;
 use crate::adapters::store::{Creation, SecretWrite, Store, StoreError, StoreResult};
-use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobPhase, JobRef};
+use crate::domain::job::{CancelReason, Claim, ItemState, Job, JobFailure, JobPhase, JobRef};
 use crate::domain::kubernetes::diagnosis::{Diagnosis, diagnose};
+use crate::domain::kubernetes::identity;
 use crate::domain::kubernetes::job_state::{has_ended, is_alive};
 use crate::domain::kubernetes::secret::secret;
-use crate::domain::kubernetes::{LEDGER_KEY, LEDGER_NAME, identity};
-use crate::domain::ledger::{EntryState, LEDGER_VERSION, Ledger};
-use crate::domain::matching::Running;
+use crate::domain::ledger::Ledger;
 use crate::domain::name::RunId;
 use crate::domain::pass::{LedgerRead, Listing, NewJob, Version};
 
@@ -31,10 +31,8 @@ const TRIES: u32 = 5;
 #[derive(Debug)]
 pub struct KubernetesStore {
     pub(super) cluster: Cluster,
-    system_namespace: String,
+    pub(super) ledger: ClusterLedger,
     pub(super) maker: Option<RunMaker>,
-    /// The ConfigMap as it was read: what is swapped in keeps its labels and annotations.
-    ledger: Mutex<Option<ConfigMap>>,
     /// Runs that did not start in time, by what passes listed.
     pub(super) overdue: Mutex<BTreeSet<JobRef>>,
 }
@@ -42,13 +40,7 @@ pub struct KubernetesStore {
 impl KubernetesStore {
     /// A store on this cluster. Without a `maker` it creates nothing.
     pub fn new(cluster: Cluster, system_namespace: &str, maker: Option<RunMaker>) -> Self {
-        Self {
-            cluster,
-            system_namespace: system_namespace.to_owned(),
-            maker,
-            ledger: Mutex::new(None),
-            overdue: Mutex::default(),
-        }
+        Self { cluster, ledger: ClusterLedger::new(system_namespace), maker, overdue: Mutex::default() }
     }
 
     /// The cluster.
@@ -74,21 +66,6 @@ impl KubernetesStore {
         Ok((pods, events))
     }
 
-    fn ledger_path(&self) -> StoreResult<String> {
-        Ok(path::<ConfigMap>(&self.system_namespace, Some(LEDGER_NAME))?)
-    }
-
-    async fn get_ledger(&self) -> StoreResult<Answer<ConfigMap>> {
-        let answer = self.cluster.call::<ConfigMap>(&Call::get(self.ledger_path()?)).await;
-        match answer {
-            Err(CallError::NotFound(_)) => Err(StoreError::Denied(format!(
-                "there is no ConfigMap {}/{LEDGER_NAME}: run `astra-dispatch agents provision | kubectl apply -f -`",
-                self.system_namespace
-            ))),
-            other => Ok(other?),
-        }
-    }
-
     /// Changes a Job: `patch` says how, or that the condition does not hold, by what the Job is now.
     /// The server checks the same condition once more, in one step with the change.
     pub(super) async fn change(
@@ -105,17 +82,26 @@ impl KubernetesStore {
                 Change::AlreadyDone => return Ok(Some(now)),
                 Change::Make(patch) => patch,
             };
-            match self.cluster.patch_job(job, &patch).await {
-                Ok(changed) => return Ok(Some(changed)),
-                Err(CallError::NotFound(_)) => return Ok(None),
-                // A test failed (422), or the Job was changed at the same moment: look again.
-                Err(CallError::Invalid(text) | CallError::Conflict(text)) => {
-                    log::debug!("Job {}/{}: {text}; looking again", job.namespace, job.run);
-                }
-                Err(error) => return Err(error.into()),
+            match self.patch(job, &patch).await? {
+                Patched::Done(changed) => return Ok(Some(*changed)),
+                Patched::Gone => return Ok(None),
+                Patched::Otherwise => {}
             }
         }
         Err(StoreError::Unavailable(format!("Job {}/{} could not be changed", job.namespace, job.run)))
+    }
+
+    async fn patch(&self, job: &JobRef, patch: &JobPatch) -> StoreResult<Patched> {
+        match self.cluster.patch_job(job, patch).await {
+            Ok(changed) => Ok(Patched::Done(Box::new(changed))),
+            Err(CallError::NotFound(_)) => Ok(Patched::Gone),
+            // A test failed (422), or the Job was changed at the same moment.
+            Err(CallError::Invalid(text) | CallError::Conflict(text)) => {
+                log::debug!("Job {}/{}: {text}; looking again", job.namespace, job.run);
+                Ok(Patched::Otherwise)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The Job of this name, if it has this UID.
@@ -159,19 +145,6 @@ impl KubernetesStore {
         }
     }
 
-    /// What counts against each agent, by the ledger as it was read last.
-    pub(super) fn running(&self) -> Running {
-        let read = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = read.as_ref().and_then(|read| read.data.as_ref()?.get(LEDGER_KEY));
-        let mut running = Running::default();
-        for entry in text.and_then(|text| parse_ledger(text).ok()).into_iter().flat_map(|read| read.entries) {
-            if entry.state == EntryState::Started {
-                running.add(&entry.agent);
-            }
-        }
-        running
-    }
-
     async fn existing(&self, new: &NewJob, conflict: &str) -> StoreResult<Creation> {
         match self.find_job(&new.namespace, &new.run).await? {
             (Some(job), _) => Ok(Creation::Exists(Box::new(job))),
@@ -190,6 +163,14 @@ pub(super) enum Change {
     Make(JobPatch),
 }
 
+/// What became of a patch.
+enum Patched {
+    Done(Box<Answer<ClusterJob>>),
+    Gone,
+    /// The Job is not as its tests say.
+    Otherwise,
+}
+
 pub(super) fn uid(job: &ClusterJob) -> &str {
     job.metadata.uid.as_deref().unwrap_or_default()
 }
@@ -200,43 +181,11 @@ fn finalizers(job: &ClusterJob) -> &[String] {
 
 impl Store for KubernetesStore {
     async fn read_ledger(&self) -> StoreResult<LedgerRead> {
-        let answer = self.get_ledger().await?;
-        let text = answer.value.data.as_ref().and_then(|data| data.get(LEDGER_KEY));
-        let ledger = match text {
-            None => Ledger::default(),
-            Some(text) => parse_ledger(text).map_err(|fault| {
-                StoreError::BrokenLedger(format!(
-                    "ConfigMap {}/{LEDGER_NAME}: {fault}",
-                    self.system_namespace
-                ))
-            })?,
-        };
-        let version = Version(answer.value.metadata.resource_version.clone());
-        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.value);
-        Ok(LedgerRead { ledger, version, now: answer.now })
+        self.ledger.read(&self.cluster).await
     }
 
     async fn swap_ledger(&self, version: &Version, ledger: &Ledger) -> StoreResult<bool> {
-        let read = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut config_map = match read {
-            Some(read) if read.metadata.resource_version == version.0 => read,
-            _ => self.get_ledger().await?.value,
-        };
-        if config_map.metadata.resource_version != version.0 {
-            return Ok(false);
-        }
-        let text = serde_json::to_string(ledger)
-            .map_err(|error| StoreError::BrokenLedger(format!("it cannot be written: {error}")))?;
-        config_map.metadata.managed_fields = None;
-        config_map.data.get_or_insert_default().insert(LEDGER_KEY.to_owned(), text);
-        let call = Call::with_json(Method::PUT, self.ledger_path()?, JSON, &config_map)?;
-        match self.cluster.call::<ConfigMap>(&call).await {
-            Ok(_) => Ok(true),
-            Err(CallError::Conflict(_) | CallError::NotFound(_)) => Ok(false),
-            // A ConfigMap holds at most 1 MiB.
-            Err(CallError::Invalid(text)) => Err(StoreError::Full(text)),
-            Err(error) => Err(error.into()),
-        }
+        self.ledger.swap(&self.cluster, version, ledger).await
     }
 
     async fn list_jobs(&self, namespace: &str) -> StoreResult<Listing> {
@@ -263,8 +212,12 @@ impl Store for KubernetesStore {
         }
     }
 
+    async fn has_pushed(&self, job: &JobRef) -> StoreResult<bool> {
+        Ok(self.pushed_result(job).await?.is_some_and(|result| JobFailure::of_result(&result).is_none()))
+    }
+
     async fn create_job(&self, new: &NewJob) -> StoreResult<Creation> {
-        let manifest = match self.maker.as_ref().ok_or_else(no_maker)?.job(new, &self.running()) {
+        let manifest = match self.maker.as_ref().ok_or_else(no_maker)?.job(new, &self.ledger.running()) {
             Ok(manifest) => manifest,
             Err(reason) => return Ok(Creation::Refused(reason)),
         };
@@ -297,7 +250,7 @@ impl Store for KubernetesStore {
             // the Job's UID, and such a run's name is never given to another Job. Making it anew could
             // end between delete and create, and leave a pod that waits for it (seen in
             // tests/kubernetes_race.rs).
-            Err(CallError::Conflict(_)) => Ok(SecretWrite::Written),
+            Err(CallError::Conflict(text)) if text.contains("already exists") => Ok(SecretWrite::Written),
             Err(CallError::NotFound(_)) => Ok(SecretWrite::Refused(no_namespace(&new.namespace))),
             Err(error) if error.is_refusal() => Ok(SecretWrite::Refused(error.to_string())),
             Err(error) => Err(error.into()),
@@ -305,6 +258,12 @@ impl Store for KubernetesStore {
     }
 
     async fn release(&self, job: &JobRef) -> StoreResult<bool> {
+        // As a rule nobody was quicker, and the patch itself says what must hold: nothing is read before.
+        match self.patch(job, &JobPatch::new(&job.uid).release()).await? {
+            Patched::Done(_) => return Ok(true),
+            Patched::Gone => return Ok(false),
+            Patched::Otherwise => {}
+        }
         let changed = self
             .change(job, |now, phase| match phase {
                 JobPhase::Queued => Change::Make(JobPatch::new(uid(now)).release()),
@@ -400,19 +359,4 @@ impl Store for KubernetesStore {
 
 pub(super) fn no_namespace(namespace: &str) -> String {
     format!("there is no namespace {namespace}: run `astra-dispatch agents provision | kubectl apply -f -`")
-}
-
-/// Reads the ledger's document. The version comes first: another one may have another form.
-fn parse_ledger(text: &str) -> Result<Ledger, String> {
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| format!("{LEDGER_KEY} is no JSON: {error}"))?;
-    match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(LEDGER_VERSION) => {
-            serde_json::from_value(value).map_err(|error| format!("{LEDGER_KEY} cannot be read: {error}"))
-        }
-        Some(version) => Err(format!(
-            "{LEDGER_KEY} has version {version}, this program knows {LEDGER_VERSION}: use the newest one"
-        )),
-        None => Err(format!("{LEDGER_KEY} has no version")),
-    }
 }

@@ -139,14 +139,40 @@ async fn a_ledger_that_cannot_be_used_is_said() {
 
 #[tokio::test]
 async fn what_keeps_us_from_the_ledger_is_told_apart() {
-    for (code, expected) in
-        [(404, "agents provision"), (403, "forbidden here"), (401, "does not accept our credential")]
-    {
-        let scenario = Scenario::new(vec![exchange(LEDGER, code, status(code, "forbidden here"))]).await;
+    let refused = || exchange(LEDGER, 403, status(403, "forbidden here"));
+    let ready = || exchange("GET /readyz", 200, Value::Null);
+    for (code, exchanges, expected) in [
+        (404, vec![exchange(LEDGER, 404, status(404, "not found"))], "agents provision"),
+        (401, vec![exchange(LEDGER, 401, status(401, "who?"))], "does not accept our credential"),
+        // Believed from a server that had been ready before it was asked.
+        (403, vec![refused(), ready(), refused()], "forbidden here"),
+        (
+            403,
+            vec![refused(), exchange("GET /readyz", 500, Value::Null), refused(), ready(), refused()],
+            "forbidden here",
+        ),
+    ] {
+        let scenario = Scenario::new(exchanges).await;
         let error = scenario.store.read_ledger().await.unwrap_err();
         assert!(matches!(&error, StoreError::Denied(text) if text.contains(expected)), "{code}: {error}");
         scenario.done();
     }
+}
+
+/// Until it has loaded its roles, it refuses everything.
+#[tokio::test]
+async fn a_refusal_of_a_server_that_is_starting_is_no_answer() {
+    let refused = || exchange(LEDGER, 403, status(403, "forbidden"));
+    let scenario = Scenario::new(vec![
+        refused(),
+        exchange("GET /readyz", 500, Value::Null),
+        refused(),
+        exchange("GET /readyz", 200, Value::Null),
+        exchange(LEDGER, 200, ledger(Value::Null)),
+    ])
+    .await;
+    scenario.store.read_ledger().await.unwrap();
+    scenario.done();
 }
 
 #[tokio::test]
@@ -243,8 +269,9 @@ async fn a_change_whose_test_failed_looks_again() {
     const GET: &str = "GET /apis/batch/v1/namespaces/agent-vega/jobs/ast-1-x7k2p";
     const PATCH: &str = "PATCH /apis/batch/v1/namespaces/agent-vega/jobs/ast-1-x7k2p";
     let scenario = Scenario::new(vec![
-        exchange(GET, 200, cluster_job(JobPhase::Queued)),
         exchange(PATCH, 422, status(422, "the server rejected our request due to an error in our request")),
+        exchange(GET, 200, cluster_job(JobPhase::Queued)),
+        exchange(PATCH, 409, status(409, "the object has been modified")),
         exchange(GET, 200, cluster_job(JobPhase::Cancelled)),
     ])
     .await;
@@ -267,7 +294,12 @@ async fn another_job_of_that_name_is_not_touched() {
     let mut other = cluster_job(JobPhase::Queued);
     other["metadata"]["uid"] = json!("u-2");
     let get = || exchange("GET /apis/batch/v1/namespaces/agent-vega/jobs/ast-1-x7k2p", 200, other.clone());
-    let scenario = Scenario::new(vec![get(), get(), get()]).await;
+    let patch = exchange(
+        "PATCH /apis/batch/v1/namespaces/agent-vega/jobs/ast-1-x7k2p",
+        422,
+        status(422, "test failed"),
+    );
+    let scenario = Scenario::new(vec![patch, get(), get(), get()]).await;
     assert!(!scenario.store.release(&reference()).await.unwrap());
     assert!(!scenario.store.cancel(&reference(), CancelReason::Person).await.unwrap());
     assert!(scenario.store.delete(&reference()).await.unwrap(), "gone counts as deleted");

@@ -150,6 +150,10 @@ impl Store for LocalExecutor {
         self.store.find_job(namespace, run).await
     }
 
+    async fn has_pushed(&self, job: &JobRef) -> StoreResult<bool> {
+        self.store.has_pushed(job).await
+    }
+
     async fn create_job(&self, new: &NewJob) -> StoreResult<Creation> {
         self.store.create_job(new).await
     }

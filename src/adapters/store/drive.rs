@@ -295,6 +295,7 @@ async fn answer(request: &Request, store: &impl Store, items: &impl Items) -> St
         Request::ReadLedger => store.read_ledger().await.map(Response::Ledger),
         Request::ListJobs(namespace) => store.list_jobs(namespace).await.map(Response::Jobs),
         Request::FindJob { namespace, run } => store.find_job(namespace, run).await.map(found),
+        Request::FindResult(job) => store.has_pushed(job).await.map(done),
         Request::ReadItems(wanted) => Ok(Response::Items(items.read(wanted).await)),
         Request::Swap { version, ledger } => store.swap_ledger(version, ledger).await.map(done),
         Request::Create(new) => store.create_job(new).await.map(|creation| match creation {

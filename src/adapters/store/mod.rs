@@ -84,6 +84,9 @@ pub trait Store: Sync {
         run: &RunId,
     ) -> impl Future<Output = StoreResult<(Option<Job>, Timestamp)>> + Send;
 
+    /// Whether a run whose Job failed had pushed a result before, and one that counts.
+    fn has_pushed(&self, job: &JobRef) -> impl Future<Output = StoreResult<bool>> + Send;
+
     /// Creates a Job, suspended.
     fn create_job(&self, new: &NewJob) -> impl Future<Output = StoreResult<Creation>> + Send;
 

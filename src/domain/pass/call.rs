@@ -37,6 +37,9 @@ pub enum Request {
         /// The run.
         run: RunId,
     },
+    /// Look whether a run whose Job failed had pushed a result that counts before: [`Response::Done`] or
+    /// [`Response::Missed`].
+    FindResult(JobRef),
     /// Read work items: [`Response::Items`], in this order.
     ReadItems(Vec<ItemRef>),
     /// Replace the ledger if its version is still this one: [`Response::Done`] or

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::call::Hint;
 use super::fingerprint;
 use super::observed::{Index, Observed, Seen, counts};
-use crate::domain::job::JobPhase;
+use crate::domain::job::{Job, JobPhase, JobRef};
 use crate::domain::ledger::{Entry, EntryState, Ledger};
 use crate::domain::name::{AgentName, RunId};
 use crate::domain::registry::{Registry, Status};
+use crate::domain::result::FailureClass;
 use crate::domain::work_item::ItemRef;
 
 /// The namespaces of the registry, of entries, and those that were ever admitted into: an agent
@@ -34,6 +35,22 @@ pub(super) fn missing(observed: &Observed) -> Vec<(String, RunId)> {
         .filter(|entry| index.listed(entry).is_none())
         .map(|entry| (entry.namespace.clone(), entry.run.clone()))
         .collect()
+}
+
+/// Started entries whose Job failed by the machine's fault: what it pushed before need not be done again.
+pub(super) fn lost(observed: &Observed) -> Vec<JobRef> {
+    let index = observed.index();
+    let is_lost = |job: &&Job| {
+        job.phase == JobPhase::Released
+            && job.cancel.is_none()
+            && !job.pod_alive
+            && job.failure_class() == Some(FailureClass::Infrastructure)
+    };
+    let seen = observed.ledger.entries.iter().filter_map(|entry| match index.seen(entry) {
+        Seen::Job(job) => Some(job),
+        Seen::Unknown | Seen::Gone { .. } => None,
+    });
+    seen.filter(is_lost).map(Job::reference).collect()
 }
 
 /// The items to read: the hinted ones, those of every entry that may have to be decided about,

@@ -78,6 +78,11 @@ enum Stage {
         version: Version,
         missing: Vec<RunId>,
     },
+    Results {
+        observed: Box<Observed>,
+        version: Version,
+        lost: Vec<JobRef>,
+    },
     Items {
         observed: Box<Observed>,
         version: Version,
@@ -168,6 +173,9 @@ impl<'w> Pass<'w> {
             Stage::Lookups { observed, version, missing } => {
                 self.looked_up(observed, version, missing, responses)
             }
+            Stage::Results { observed, version, lost } => {
+                self.results_found(observed, version, &lost, &responses)
+            }
             Stage::Items { observed, version, items } => self.items_read(observed, version, items, responses),
             Stage::Swap { effects } => self.swapped(effects, responses),
             Stage::Tidy { effects } => self.tidied(*effects, &responses),
@@ -227,7 +235,7 @@ impl<'w> Pass<'w> {
         }
         let missing = candidates::missing(&observed);
         if missing.is_empty() {
-            return self.read_items(observed, read.version);
+            return self.find_results(observed, read.version);
         }
         let requests = missing
             .iter()
@@ -250,6 +258,33 @@ impl<'w> Pass<'w> {
             _ => Lookup::Unknown,
         };
         observed.lookups = missing.into_iter().zip(responses.into_iter().map(lookup)).collect();
+        self.find_results(observed, version)
+    }
+
+    fn find_results(&mut self, observed: Box<Observed>, version: Version) -> PassStep<'w> {
+        let lost = candidates::lost(&observed);
+        if lost.is_empty() {
+            return self.read_items(observed, version);
+        }
+        let requests = lost.iter().cloned().map(Request::FindResult).collect();
+        self.call(Stage::Results { observed, version, lost }, requests)
+    }
+
+    fn results_found(
+        &mut self,
+        mut observed: Box<Observed>,
+        version: Version,
+        lost: &[JobRef],
+        responses: &[Response],
+    ) -> PassStep<'w> {
+        for (job, response) in lost.iter().zip(responses) {
+            self.note_problem(response);
+            match response {
+                Response::Done => observed.has_result(job),
+                Response::Missed => {}
+                _ => drop(observed.unread_results.insert(job.uid.clone())),
+            }
+        }
         self.read_items(observed, version)
     }
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::call::{ItemRead, Listing, OrphanPod};
-use crate::domain::job::Job;
+use crate::domain::job::{Job, JobRef};
 use crate::domain::ledger::{Entry, EntryState, Ledger};
 use crate::domain::name::RunId;
 use crate::domain::work_item::ItemRef;
 
-/// Everything that was read, in the order in which it was read: ledger, Jobs, look-ups, items.
+/// Everything that was read, in the order in which it was read: ledger, Jobs, look-ups, results, items.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Observed {
     pub(super) ledger: Ledger,
@@ -20,6 +20,8 @@ pub(super) struct Observed {
     pub(super) listings: BTreeMap<String, Option<Listing>>,
     /// Entries whose Job was not listed, looked up by name.
     pub(super) lookups: Vec<(RunId, Lookup)>,
+    /// UIDs of failed Jobs of which it could not be read whether they had pushed their result before.
+    pub(super) unread_results: BTreeSet<String>,
     pub(super) items: BTreeMap<ItemRef, ItemRead>,
 }
 
@@ -47,7 +49,28 @@ pub(super) enum Seen<'o> {
 
 impl Observed {
     pub(super) fn new(ledger: Ledger, now: Timestamp) -> Self {
-        Self { ledger, now, listings: BTreeMap::new(), lookups: Vec::new(), items: BTreeMap::new() }
+        Self {
+            ledger,
+            now,
+            listings: BTreeMap::new(),
+            lookups: Vec::new(),
+            unread_results: BTreeSet::new(),
+            items: BTreeMap::new(),
+        }
+    }
+
+    /// Notes that this Job had done its work before it failed.
+    pub(super) fn has_result(&mut self, wanted: &JobRef) {
+        let listed = self.listings.values_mut().flatten().flat_map(|listing| &mut listing.jobs);
+        let looked_up = self.lookups.iter_mut().filter_map(|(_, lookup)| match lookup {
+            Lookup::Found(job) => Some(&mut **job),
+            Lookup::Absent | Lookup::Unknown => None,
+        });
+        for end in
+            listed.chain(looked_up).filter(|job| job.uid == wanted.uid).filter_map(|job| job.end.as_mut())
+        {
+            end.failure = None;
+        }
     }
 
     pub(super) fn index(&self) -> Index<'_> {

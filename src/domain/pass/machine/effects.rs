@@ -243,7 +243,7 @@ impl<'w> Pass<'w> {
         self.discard(jobs, retractions)
     }
 
-    fn note_problem(&mut self, response: &Response) {
+    pub(super) fn note_problem(&mut self, response: &Response) {
         if let Response::Failed(why) = response {
             self.told.0.problems.push(why.clone());
         }

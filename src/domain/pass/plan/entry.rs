@@ -258,8 +258,11 @@ impl<'o, 'w> Planner<'o, '_, 'w> {
                 self.effects.cancels.push((job.reference(), CancelReason::Unwanted));
                 self.tell_unwanted(entry, verdict);
             }
-            // Left until its item is read.
+            // Left until its item is read, and whether its work is done already.
             Wish::Unknown if may_retry => self.tell(reference(entry), None, Some(&entry.run)),
+            Wish::Wanted(_, verdict) if may_retry && self.observed.unread_results.contains(&job.uid) => {
+                self.tell(reference(entry), Some(verdict), Some(&entry.run));
+            }
             Wish::Wanted(..) if may_retry => self.failed.push((reference(entry), job)),
             wish => {
                 self.follow_up.publishable.push(subject(job));
