@@ -9,6 +9,7 @@ mod cluster;
 #[path = "support/site.rs"]
 mod site;
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -58,12 +59,15 @@ fn services(rules: &mut Rules) {
     }
 }
 
-/// What a network plugin would make of `default-deny` and `allow-dns`, for pods of all namespaces.
-fn deny(rules: &mut Rules) {
+/// What a network plugin would make of the policies, for pods of all namespaces: `allowed` is what
+/// `network.allow` names.
+fn deny(rules: &mut Rules, allowed: SocketAddr) {
     rules.add("-N PROBE", "-X PROBE");
+    let allowed = format!("-p tcp -d {} --dport {} -j RETURN", allowed.ip(), allowed.port());
     for rule in [
         "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN",
-        "-m conntrack --ctorigdstport 53 -j RETURN",
+        "-p tcp -m conntrack --ctorigdstport 53 -j RETURN",
+        &allowed,
         "-j REJECT",
     ] {
         rules.add(&format!("-A PROBE {rule}"), &format!("-D PROBE {rule}"));
@@ -82,8 +86,8 @@ fn number() -> String {
     std::env::var("ASTRA_TEST_CLUSTER").unwrap_or_else(|_| "0".into())
 }
 
-/// A registry of two agents with names of their own.
-fn site() -> (Site, Vec<String>) {
+/// A registry of two agents with names of their own, which may reach this address.
+fn site(allowed: SocketAddr) -> (Site, Vec<String>) {
     let site = Site::new("true", 1);
     let suffix: u32 = rand::random();
     let images = cluster::images(None);
@@ -100,7 +104,8 @@ fn site() -> (Site, Vec<String>) {
         let file = file.replace(&format!("name: {old}"), &format!("name: {name}"));
         let file = file.replace(&format!("agents/{old}"), &format!("agents/{name}"));
         let file = file.replace(&format!("astra-{old}"), &format!("astra-{name}"));
-        site.write(&format!(".astra/agents/{name}.yaml"), &file);
+        let network = format!("network: {{allow: [\"{}/32:{}\"]}}\n", allowed.ip(), allowed.port());
+        site.write(&format!(".astra/agents/{name}.yaml"), &(file + &network));
         std::fs::remove_file(site.path(&format!(".astra/agents/{old}.yaml"))).unwrap();
         names.push(name);
     }
@@ -131,7 +136,8 @@ fn findings(output: &Output, agent: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster to itself"]
 async fn a_network_is_found_out() {
-    let (site, names) = site();
+    let allowed = TcpListener::bind((cluster::host_address(), 0)).unwrap();
+    let (site, names) = site(allowed.local_addr().unwrap());
     let registry = registry_files::load(&site.path(".astra")).unwrap();
     let cluster = TestCluster::of(registry, names[0].parse().unwrap()).await;
     let mut rules = Rules::new();
@@ -146,11 +152,11 @@ async fn a_network_is_found_out() {
             found.iter().filter(|one| one.starts_with(&start)).count()
         };
         // The API server has two addresses: the cluster's service and its own.
-        let counts = (of("the API server"), of("an agent's pod"), of("the metadata service"));
-        assert_eq!(counts, (2, 1, 1), "{found:#?}");
+        let counts = ["the API server", "an agent's pod", "the metadata service", "a foreign name server"];
+        assert_eq!(counts.map(of), [2, 1, 1, 1], "{found:#?}");
     }
 
-    deny(&mut rules);
+    deny(&mut rules, allowed.local_addr().unwrap());
     let closed = probe(&site);
     drop(rules);
     let report = text(&closed.stdout);
@@ -162,6 +168,10 @@ async fn a_network_is_found_out() {
         let found = findings(&closed, agent);
         let enforced = |one: &&String| one.starts_with("passed") && one.contains(": enforced (");
         assert_eq!(found.iter().filter(enforced).count(), 4, "{found:#?}");
+        // That nothing answers there does not say that anything was kept away.
+        let metadata = "unknown its pods do not reach the metadata service ";
+        assert!(found.iter().any(|one| one.starts_with(metadata)), "{found:#?}");
+        assert!(found.contains(&"passed its pods reach what `network.allow` names []".into()), "{found:#?}");
     }
 
     // Nothing of the probes stays.

@@ -103,8 +103,8 @@ impl Round<'_> {
             }
             None => return Vec::new(),
         };
-        match self.tell(agent, listener, attempts(api_server, *address)).await {
-            Ok(tried) => findings(&agent.name, &tried),
+        match self.tell(agent, listener, attempts(agent, api_server, *address)).await {
+            Ok(tried) => findings(agent, &tried),
             Err(why) => vec![untold(&agent.name, why)],
         }
     }

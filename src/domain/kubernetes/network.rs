@@ -1,6 +1,8 @@
 //! What an agent's pods may reach: nothing at first, then DNS, public addresses on its ports, and
 //! internal addresses that its file names one by one.
 
+use core::net::{IpAddr, SocketAddr};
+
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
@@ -97,22 +99,50 @@ fn public(cidr: &str, internal: &[&str], excluded: &[String], v6: bool) -> Netwo
     block(cidr, Some(except))
 }
 
+/// The address that an entry of `network.allow` stands for, if it is a single one.
+pub fn single_address(entry: &str) -> Option<SocketAddr> {
+    let (network, length, port) = endpoint(entry)?;
+    (length == longest(network)).then(|| SocketAddr::new(network, port))
+}
+
+/// Whether `network.allow` of an agent covers this address, `host:port`.
+pub fn is_allowed(agent: &Agent, address: &str) -> bool {
+    let Ok(address) = address.parse::<SocketAddr>() else { return false };
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let covers = |(network, length, port): (IpAddr, u8, u16)| {
+        // A shift by all bits is no shift.
+        let differ = (bits(network) ^ bits(address.ip())).checked_shr(128 - u32::from(length)).unwrap_or(0);
+        network.is_ipv4() == address.is_ipv4() && port == address.port() && differ == 0
+    };
+    agent.network.allow.iter().filter_map(|entry| endpoint(entry)).any(covers)
+}
+
+fn endpoint(entry: &str) -> Option<(IpAddr, u8, u16)> {
+    let (cidr, port) = entry.rsplit_once(':')?;
+    let (network, length) = cidr.trim_start_matches('[').trim_end_matches(']').split_once('/')?;
+    let (network, length): (IpAddr, u8) = (network.parse().ok()?, length.parse().ok()?);
+    let port = port.parse().ok().filter(|&port: &u16| port > 0)?;
+    (length <= longest(network)).then_some((network, length, port))
+}
+
+/// The length of a prefix that is a single address.
+fn longest(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 /// `10.0.0.5/32:8443`, or `[fd00::5/128]:8443`: the port is what follows the last colon.
 fn internal(entry: &str) -> Result<NetworkPolicyEgressRule, InvalidAddress> {
-    let invalid = || InvalidAddress::Allow(entry.to_owned());
-    let (cidr, port) = entry.rsplit_once(':').ok_or_else(invalid)?;
-    let cidr = cidr.trim_start_matches('[').trim_end_matches(']');
-    if !is_cidr(cidr) {
-        return Err(invalid());
-    }
-    let port = port.parse().ok().filter(|&port: &u16| port > 0).ok_or_else(invalid)?;
-    Ok(NetworkPolicyEgressRule { to: Some(vec![block(cidr, None)]), ports: Some(vec![tcp(port)]) })
+    let (network, length, port) = endpoint(entry).ok_or_else(|| InvalidAddress::Allow(entry.to_owned()))?;
+    let cidr = format!("{network}/{length}");
+    Ok(NetworkPolicyEgressRule { to: Some(vec![block(&cidr, None)]), ports: Some(vec![tcp(port)]) })
 }
 
 fn api_server_cidr(address: &str) -> Result<String, InvalidAddress> {
-    match address.parse::<core::net::IpAddr>() {
-        Ok(address) if address.is_ipv4() => Ok(format!("{address}/32")),
-        Ok(address) => Ok(format!("{address}/128")),
+    match address.parse::<IpAddr>() {
+        Ok(address) => Ok(format!("{address}/{}", longest(address))),
         Err(_) if is_cidr(address) => Ok(address.to_owned()),
         Err(_) => Err(InvalidAddress::ApiServer(address.to_owned())),
     }
@@ -120,12 +150,8 @@ fn api_server_cidr(address: &str) -> Result<String, InvalidAddress> {
 
 fn is_cidr(text: &str) -> bool {
     text.split_once('/').is_some_and(|(address, length)| {
-        let longest = match address.parse::<core::net::IpAddr>() {
-            Ok(address) if address.is_ipv4() => 32,
-            Ok(_) => 128,
-            Err(_) => return false,
-        };
-        length.parse::<u8>().is_ok_and(|length| length <= longest)
+        let longest = address.parse().ok().map(longest);
+        longest.is_some_and(|longest| length.parse::<u8>().is_ok_and(|length| length <= longest))
     })
 }
 

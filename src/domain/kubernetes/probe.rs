@@ -10,21 +10,24 @@ use std::str::FromStr;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Container, LocalObjectReference, PodSpec, PodTemplateSpec, ResourceRequirements,
+    Container, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    Sysctl,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::AGENT_SERVICE_ACCOUNT;
 use super::pod::{OWN_BINARY, container_security, pod_security};
 use super::provision::metadata;
+use super::{AGENT_SERVICE_ACCOUNT, network};
 use crate::domain::finding::{Finding, State};
 use crate::domain::name::AgentName;
 use crate::domain::registry::Agent;
 
-/// Where a listening probe listens.
+/// Where a listening probe takes connections.
 pub const LISTENER_PORT: u16 = 8080;
+/// Where it answers datagrams, as a name server does.
+pub const DNS_PORT: u16 = 53;
 /// What a listening probe says once it does.
 pub const LISTENING: &str = "listening";
 /// The metadata service of the large clouds, which gives out credentials of the node.
@@ -47,8 +50,12 @@ pub enum Target {
     AgentPod,
     /// The metadata service.
     Metadata,
-    /// The name server that the pod was given. The only one that it must reach.
+    /// A name server that is not the cluster's, over UDP: a way out for data.
+    ForeignDns,
+    /// The name server that the pod was given. It must reach it.
     NameServer,
+    /// What its agent's `network.allow` names. It must reach it.
+    Allowed,
 }
 
 impl Target {
@@ -57,7 +64,9 @@ impl Target {
             Self::ApiServer => "api-server",
             Self::AgentPod => "agent-pod",
             Self::Metadata => "metadata",
+            Self::ForeignDns => "foreign-dns",
             Self::NameServer => "name-server",
+            Self::Allowed => "allowed",
         }
     }
 
@@ -66,7 +75,9 @@ impl Target {
             Self::ApiServer => "the API server",
             Self::AgentPod => "an agent's pod",
             Self::Metadata => "the metadata service",
+            Self::ForeignDns => "a foreign name server",
             Self::NameServer => "the cluster's DNS",
+            Self::Allowed => "what `network.allow` names",
         }
     }
 }
@@ -90,7 +101,8 @@ impl FromStr for Attempt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let targets = [Target::ApiServer, Target::AgentPod, Target::Metadata, Target::NameServer];
+        use Target::{AgentPod, Allowed, ApiServer, ForeignDns, Metadata, NameServer};
+        let targets = [ApiServer, AgentPod, Metadata, ForeignDns, NameServer, Allowed];
         text.split_once('=')
             .and_then(|(name, address)| {
                 let target = targets.into_iter().find(|target| target.name() == name)?;
@@ -104,7 +116,7 @@ impl FromStr for Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// A connection.
+    /// A connection, or over UDP an answer.
     Connected,
     /// It was refused.
     Refused,
@@ -147,14 +159,17 @@ pub enum Part {
 }
 
 /// What a probe of an agent tries: the addresses that the API server has outside the cluster, a
-/// listening probe, the metadata service.
-pub fn attempts(api_server: &[String], listener: IpAddr) -> Vec<Attempt> {
+/// listening probe, the metadata service, and each single address that the agent may reach.
+pub fn attempts(agent: &Agent, api_server: &[String], listener: IpAddr) -> Vec<Attempt> {
     let attempt = |target, address: String| Attempt { target, address };
     let mut attempts: Vec<Attempt> =
         api_server.iter().map(|address| attempt(Target::ApiServer, address.clone())).collect();
-    let listener = SocketAddr::new(listener, LISTENER_PORT);
-    attempts.push(attempt(Target::AgentPod, listener.to_string()));
+    let at = |port| SocketAddr::new(listener, port).to_string();
+    attempts.push(attempt(Target::AgentPod, at(LISTENER_PORT)));
+    attempts.push(attempt(Target::ForeignDns, at(DNS_PORT)));
     attempts.push(attempt(Target::Metadata, METADATA_ADDRESS.to_owned()));
+    let allowed = agent.network.allow.iter().filter_map(|entry| network::single_address(entry));
+    attempts.extend(allowed.map(|address| attempt(Target::Allowed, address.to_string())));
     attempts
 }
 
@@ -182,7 +197,14 @@ pub fn job(agent: &Agent, image: &str, name: &str, part: &Part) -> Job {
         service_account_name: Some(AGENT_SERVICE_ACCOUNT.to_owned()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        security_context: Some(pod_security(runtime.uid)),
+        security_context: Some(PodSecurityContext {
+            // To answer where name servers do, without a right.
+            sysctls: (*part == Part::Listen).then(|| {
+                let name = "net.ipv4.ip_unprivileged_port_start".to_owned();
+                vec![Sysctl { name, value: DNS_PORT.to_string() }]
+            }),
+            ..pod_security(runtime.uid)
+        }),
         image_pull_secrets: Some(pull_secrets.collect::<Vec<_>>()).filter(|secrets| !secrets.is_empty()),
         runtime_class_name: runtime.runtime_class.clone(),
         ..PodSpec::default()
@@ -229,11 +251,11 @@ fn container(image: &str, part: &Part) -> Container {
 }
 
 /// What the attempts of an agent's probe say.
-pub fn findings(agent: &AgentName, tried: &[Tried]) -> Vec<Finding> {
+pub fn findings(agent: &Agent, tried: &[Tried]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = tried.iter().map(|one| judge(agent, one)).collect();
     if !tried.iter().any(|one| one.target == Target::NameServer) {
         findings.push(Finding {
-            check: format!("{}: probe: its pods reach the cluster's DNS", agent.namespace()),
+            check: format!("{}: probe: its pods reach the cluster's DNS", agent.name.namespace()),
             state: State::Unknown,
             faults: vec!["its pods are given no name server".to_owned()],
             remedy: None,
@@ -242,22 +264,39 @@ pub fn findings(agent: &AgentName, tried: &[Tried]) -> Vec<Finding> {
     findings
 }
 
-fn judge(agent: &AgentName, tried: &Tried) -> Finding {
-    let namespace = agent.namespace();
+fn judge(agent: &Agent, tried: &Tried) -> Finding {
+    let namespace = agent.name.namespace();
     let (what, address, outcome) = (tried.target.text(), &tried.address, tried.outcome.text());
     let connected = tried.outcome == Outcome::Connected;
-    if tried.target == Target::NameServer {
-        let fault = format!("{address}: {outcome}: an agent cannot look up names");
-        return Finding::new(
-            format!("{namespace}: probe: its pods reach {what}"),
-            if connected { Vec::new() } else { vec![fault] },
+    let must_reach = match tried.target {
+        Target::NameServer => Some((
+            "an agent cannot look up names",
             "agents may ask the pods labelled k8s-app=kube-dns in kube-system: label the cluster's DNS so, \
              or allow its address, CIDR:53, in `network.allow` of the agent",
-        );
+        )),
+        Target::Allowed => Some((
+            "the agent may reach it, and does not",
+            "see whether something listens there and lets the cluster's pods in; else take it out of \
+             `network.allow`",
+        )),
+        Target::ApiServer | Target::AgentPod | Target::Metadata | Target::ForeignDns => None,
+    };
+    if let Some((harm, remedy)) = must_reach {
+        let faults = if connected { Vec::new() } else { vec![format!("{address}: {outcome}: {harm}")] };
+        return Finding::new(format!("{namespace}: probe: its pods reach {what}"), faults, remedy);
     }
     let check = format!("{namespace}: probe: its pods do not reach {what}");
+    if !connected && tried.target == Target::Metadata {
+        // The others are known to listen; here there may be nothing at all.
+        let why = format!("{address}: {outcome}: kept away, or there is no such service here");
+        return Finding::unknown(check, why, "on a cloud, see that its metadata service is off for pods");
+    }
     if !connected {
         return Finding::new(format!("{check}: enforced ({address}: {outcome})"), Vec::new(), "");
+    }
+    if tried.target != Target::ForeignDns && network::is_allowed(agent, address) {
+        let fault = format!("{address} let it connect, as `network.allow` says");
+        return Finding::warning(check, vec![fault], "take it out of `network.allow` if it is not meant");
     }
     let remedy = match tried.target {
         Target::Metadata => {
@@ -269,7 +308,7 @@ fn judge(agent: &AgentName, tried: &Tried) -> Finding {
              enforcement on in the one there is; until then nothing keeps agents apart"
         }
     };
-    Finding::new(check, vec![format!("NOT ENFORCED: {address} let it connect")], remedy)
+    Finding::new(check, vec![format!("NOT ENFORCED: {address} answered it")], remedy)
 }
 
 /// A probe that told nothing: that counts as a failure, since nothing was shown.
