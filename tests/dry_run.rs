@@ -146,3 +146,30 @@ fn a_vault_server_that_does_not_answer_is_said() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn manifests_for_kustomize_are_those_for_kubectl() {
+    let site = site();
+    let printed = site.run(&["agents", "provision"]);
+    let documents = |text: &str| -> Vec<Value> {
+        text.split("---\n").skip(1).map(|one| serde_saphyr::from_str(one).unwrap()).collect()
+    };
+    site.write("cluster/agent-gone.yaml", "");
+    let output = site.run(&["agents", "provision", "--kustomize", "cluster"]);
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), ""), "{said}");
+    assert!(said.contains("agent-gone.yaml is of no agent"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(site.path(&format!("cluster/{name}"))).unwrap();
+    let kustomization = &documents(&read("kustomization.yaml"))[0];
+    let names: Vec<&str> =
+        kustomization["resources"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    for namespace in ["agent-sirius.yaml", "agent-vega.yaml", "astra-system.yaml"] {
+        assert!(names.contains(&namespace), "{names:?}");
+    }
+    let sorted = |mut manifests: Vec<Value>| {
+        manifests.sort_by_key(Value::to_string);
+        manifests
+    };
+    let written = names.iter().flat_map(|name| documents(&read(name))).collect();
+    assert_eq!(sorted(written), sorted(documents(&text(&printed.stdout))));
+}

@@ -1,5 +1,7 @@
 //! The commands of `agents` and their options.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{FormatArgs, RegistryArgs, StateArgs, TaskArgs, examples};
@@ -122,6 +124,9 @@ pub struct AgentsProvisionArgs {
     /// Public addresses or CIDRs of the API server, which agents must not reach; several with commas
     #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
     pub api_server: Vec<String>,
+    /// Write them into this directory instead, one file for each namespace, beside a kustomization.yaml
+    #[arg(long, env = "ASTRA_KUSTOMIZE", value_name = "DIRECTORY", conflicts_with_all = ["agent", "vault"])]
+    pub kustomize: Option<PathBuf>,
     /// The vault server's part.
     #[command(flatten)]
     pub vault: VaultRoleArgs,

@@ -1,11 +1,15 @@
 //! `agents provision`: what a cluster needs before agents can work there, as manifests to read and
 //! apply; or what a vault server needs, as commands to read and run.
 
+use std::path::Path;
+
 use anyhow::Context;
+use serde_json::Value;
 
 use crate::adapters::registry_files;
 use crate::adapters::vault_server::ADDRESS_VARIABLE;
 use crate::cli::{AgentsProvisionArgs, VaultRoleArgs};
+use crate::domain::escape;
 use crate::domain::kubernetes::provision;
 use crate::domain::name::AgentName;
 use crate::domain::registry::Agent;
@@ -25,14 +29,46 @@ pub(super) fn run(args: &AgentsProvisionArgs) -> anyhow::Result<Exit> {
     }
     let manifests = provision::manifests(&registry, args.agent.as_ref(), &args.api_server)
         .map_err(|error| UserError::usage(error.to_string(), "correct it and run this again"))?;
+    match &args.kustomize {
+        Some(directory) => write(directory, &manifests)?,
+        None => output::result(&yaml(&manifests)?)?,
+    }
+    Ok(Exit::Handled)
+}
+
+fn yaml<'a>(manifests: impl IntoIterator<Item = &'a Value>) -> anyhow::Result<String> {
     let mut text = String::new();
-    for manifest in &manifests {
+    for manifest in manifests {
         let yaml = serde_saphyr::to_string(manifest).context("write a manifest as YAML")?;
         text.push_str("---\n");
         text.push_str(&yaml);
     }
-    output::result(&text)?;
-    Ok(Exit::Handled)
+    Ok(text)
+}
+
+/// One file for each namespace, and the file that names them. A file of an agent that has left stays, and
+/// is told of: what is in it is on the cluster still.
+fn write(directory: &Path, manifests: &[Value]) -> anyhow::Result<()> {
+    let files = provision::by_namespace(manifests);
+    let write = |name: &str, text: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    };
+    std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    for (file, manifests) in &files {
+        write(file, &yaml(manifests.iter().copied())?)?;
+    }
+    write("kustomization.yaml", &yaml([&provision::kustomization(files.keys())])?)?;
+    for entry in directory.read_dir().with_context(|| format!("read {}", directory.display()))? {
+        let name = entry.context("read a name")?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("agent-") && name.ends_with(".yaml") && !files.contains_key(&name) {
+            output::say(&format!(
+                "note: {} is of no agent in the registry: delete it, and its namespace when its runs are published",
+                escape::terminal(&name)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// `None` without `--vault`.

@@ -91,6 +91,26 @@ pub fn manifests(
     Ok(manifests)
 }
 
+/// The same by file, `<namespace>.yaml`.
+pub fn by_namespace(manifests: &[Value]) -> BTreeMap<String, Vec<&Value>> {
+    let mut files: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for manifest in manifests {
+        let name = |pointer| manifest.pointer(pointer).and_then(Value::as_str);
+        let namespace = name("/metadata/namespace").or(name("/metadata/name")).unwrap_or_default();
+        files.entry(format!("{namespace}.yaml")).or_default().push(manifest);
+    }
+    files
+}
+
+/// The file that names the others, for `kubectl apply -k` and what builds on it.
+pub fn kustomization<'a>(files: impl Iterator<Item = &'a String>) -> Value {
+    serde_json::json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": files.collect::<Vec<_>>(),
+    })
+}
+
 /// What the dispatcher may do in an agent's namespace. Secrets may be made and deleted, never read:
 /// `list` and `patch` would return their content.
 pub fn dispatcher_rules() -> Vec<PolicyRule> {
