@@ -55,6 +55,8 @@ pub struct World {
     pub log: Option<Vec<(String, String, Value)>>,
     /// The permissions that the App's installation has.
     pub granted: Value,
+    /// The events of `repository_dispatch`, in order.
+    pub raised: Vec<Value>,
 }
 
 /// One thing that goes wrong.
@@ -84,6 +86,7 @@ impl GitHubFake {
             is_own: false,
             there: [("/user".to_owned(), json!({"login": LOGIN}))].into(),
             granted: Value::Null,
+            raised: Vec::new(),
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -129,7 +132,9 @@ async fn handle(State(world): State<Arc<Mutex<World>>>, request: Request) -> Res
     };
     let status = if matches!(fault, Fault::ActThenFail) { 502 } else { status };
     let head = if status == 429 { vec![("retry-after", "1")] } else { Vec::new() };
-    let mut response = (StatusCode::from_u16(status).unwrap(), Json(answer)).into_response();
+    let code = StatusCode::from_u16(status).unwrap();
+    let mut response =
+        if answer.is_null() { code.into_response() } else { (code, Json(answer)).into_response() };
     for (name, value) in head {
         response.headers_mut().insert(name, value.parse().unwrap());
     }
@@ -168,20 +173,14 @@ impl World {
             return (404, json!({"message": "Not Found"}));
         };
         let repository = format!("{owner}/{name}");
-        let operation = match rest {
-            ["pulls"] => "/repos/{owner}/{repo}/pulls",
-            ["pulls", _, "reviews"] => "/repos/{owner}/{repo}/pulls/{pull_number}/reviews",
-            ["issues", _, "labels"] => "/repos/{owner}/{repo}/issues/{issue_number}/labels",
-            ["contents", ..] => "/repos/{owner}/{repo}/contents/{path}",
-            ["git", "trees"] => "/repos/{owner}/{repo}/git/trees",
-            ["git", "commits"] => "/repos/{owner}/{repo}/git/commits",
-            ["git", "refs"] => "/repos/{owner}/{repo}/git/refs",
-            ["commits"] => "/repos/{owner}/{repo}/commits",
-            _ => "unknown",
-        };
+        let operation = operation(rest);
         self.wrong.extend(faults(&format!("{method} {operation}"), &query, body));
         let asked = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         match (method, rest) {
+            ("POST", ["dispatches"]) => {
+                self.raised.push(body.clone());
+                (204, Value::Null)
+            }
             ("GET", ["pulls"]) => (200, json!(self.found(&repository, asked("head").unwrap()))),
             ("POST", ["pulls"]) => self.open(&repository, body),
             ("GET", ["pulls", number, "reviews"]) => {
@@ -327,6 +326,22 @@ impl World {
             .output()
             .unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+}
+
+/// The operation of what is answered from the stand-in's own state.
+fn operation(rest: &[&str]) -> &'static str {
+    match rest {
+        ["dispatches"] => "/repos/{owner}/{repo}/dispatches",
+        ["pulls"] => "/repos/{owner}/{repo}/pulls",
+        ["pulls", _, "reviews"] => "/repos/{owner}/{repo}/pulls/{pull_number}/reviews",
+        ["issues", _, "labels"] => "/repos/{owner}/{repo}/issues/{issue_number}/labels",
+        ["contents", ..] => "/repos/{owner}/{repo}/contents/{path}",
+        ["git", "trees"] => "/repos/{owner}/{repo}/git/trees",
+        ["git", "commits"] => "/repos/{owner}/{repo}/git/commits",
+        ["git", "refs"] => "/repos/{owner}/{repo}/git/refs",
+        ["commits"] => "/repos/{owner}/{repo}/commits",
+        _ => "unknown",
     }
 }
 

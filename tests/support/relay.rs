@@ -61,6 +61,9 @@ pub fn counter(metrics: &str, name: &str, outcome: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |value| value.parse().unwrap())
 }
 
+/// A relay on a port of its own.
+pub const LISTEN: [&str; 3] = ["relay", "--listen", "127.0.0.1:0"];
+
 /// A relay that runs.
 pub struct Relay {
     child: Child,
@@ -69,12 +72,12 @@ pub struct Relay {
 
 impl Relay {
     pub fn start(site: &Site, github: &GitHubFake, variables: &[(&str, &str)]) -> Self {
-        Self::spawn(site.command(&["relay", "--listen", "127.0.0.1:0"]), github, variables)
+        Self::spawn(site.command(&LISTEN), github, variables)
     }
 
     /// Started by a shell that makes some preparations.
     pub fn start_in_shell(site: &Site, github: &GitHubFake, script: &str) -> Self {
-        let inner = site.command(&["relay", "--listen", "127.0.0.1:0"]);
+        let inner = site.command(&LISTEN);
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]).arg(inner.get_program()).args(inner.get_args());
         command.env_clear().current_dir(inner.get_current_dir().unwrap());
@@ -83,16 +86,21 @@ impl Relay {
     }
 
     fn spawn(mut command: Command, github: &GitHubFake, variables: &[(&str, &str)]) -> Self {
-        let mut child = command
-            .env("ASTRA_WEBHOOK_SECRET", SECRET)
+        command
             .env("GITHUB_TOKEN", "ghs_token")
             .env("GITHUB_API_URL", format!("http://{}", github.address))
             .env("GITHUB_REPOSITORY", "astra/ops")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .envs(variables.iter().copied());
+        Self::of(command)
+    }
+
+    /// This command of a relay, with the secret of the recordings if it has no other.
+    pub fn of(mut command: Command) -> Self {
+        if !command.get_envs().any(|(name, _)| name == "ASTRA_WEBHOOK_SECRET") {
+            command.env("ASTRA_WEBHOOK_SECRET", SECRET);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
