@@ -63,14 +63,14 @@ impl GitServer {
         format!("https://{}", self.address)
     }
 
-    /// The certificate of its authority, as PEM.
-    pub fn authority(&self) -> PathBuf {
-        self.home.path().join("ca.crt")
-    }
-
     /// Where its repositories are.
     pub fn repositories(&self) -> PathBuf {
         self.home.path().join("git")
+    }
+
+    /// The certificate of its authority, as PEM.
+    pub fn authority(&self) -> PathBuf {
+        self.home.path().join("ca.crt")
     }
 
     /// Makes a script a hook of the served repository.
