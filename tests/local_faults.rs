@@ -184,25 +184,6 @@ fn find(directory: &std::path::Path, wanted: &[u8], found: &mut Vec<std::path::P
 }
 
 #[test]
-fn a_missing_credential_is_said_and_can_be_mended() {
-    let site = Site::new(WORK, 1);
-    let agent = site.path(".astra/agents/vega.yaml");
-    let text = std::fs::read_to_string(&agent).unwrap();
-    std::fs::write(&agent, text.replace("env: []", "env: [SAMPLE_KEY]")).unwrap();
-    let event = site.event(1, 1, &json!({}));
-    let first = site.json(&["dispatch", "--event", &event, "--format", "json"]);
-    assert_eq!(first["result"]["class"], "credentials", "{first:#}");
-    assert!(first["result"]["reason"].as_str().unwrap().contains("SAMPLE_KEY"), "{first:#}");
-    let output = site
-        .command(&["dispatch", "--task", "AST-1", "--format", "json"])
-        .env("SAMPLE_KEY", "value-of-the-sample-key")
-        .output()
-        .unwrap();
-    let second: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(second["result"]["outcome"], "changed", "{second:#}");
-}
-
-#[test]
 fn logs_follow_a_run_to_its_end_and_hide_control_characters() {
     let site =
         Site::new("printf '\\033[31mred\\033[0m\\a\\n'; echo ::error::hello; sleep 1; echo last words", 1);
