@@ -89,6 +89,7 @@ impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
             report.problems.extend(next.problems);
             report.published.extend(next.published);
             report.unpublished.extend(next.unpublished);
+            report.unpublished.retain(|run, _| !report.published.contains(run));
             report.wake_at = next.wake_at;
             report.publishable_at = next.publishable_at;
         }

@@ -53,6 +53,7 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
         Some(_) => Vec::new(),
         None => before.into_iter().map(|job| job.run).filter(|run| !is_left(run)).collect(),
     };
+    report.unpublished.retain(|run, _| is_left(run));
     let asked = args.run.as_ref().and_then(|run| left.iter().find(|job| job.run == *run));
     let why_not = asked.map(|job| why_not(job, report.unpublished.get(&job.run)));
     tell(place.state(), args.format.format, &published, &report.unpublished, why_not)?;

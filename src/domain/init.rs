@@ -289,10 +289,7 @@ pub fn next_steps(setup: &Setup, prepared: Prepared) -> Vec<(String, &'static st
                 format!("astra-dispatch vault set {agent} ANTHROPIC_API_KEY"),
                 "the agent's own, with a spend limit",
             ),
-            (
-                format!("astra-dispatch vault set {agent} GITHUB_TOKEN"),
-                "to clone and push; or a GitHub App in the workflows",
-            ),
+            (format!("astra-dispatch vault set {agent} GITHUB_TOKEN"), "to clone and push"),
             (
                 "astra-dispatch agents provision | kubectl apply -f -".to_owned(),
                 "namespaces, rights and walls",

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::decision::Verdict;
-use super::job::{Job, JobPhase};
+use super::job::{CancelReason, Job, JobPhase};
 use super::ledger::{Ledger, WAITING_LIMIT};
 use super::message;
 use super::name::{ItemId, RunId};
@@ -279,7 +279,10 @@ impl LeftRef {
     /// Those that a run may have left.
     pub fn of(job: &Job, now: Timestamp, keep: SignedDuration) -> Vec<Self> {
         let mut left = Vec::new();
-        if job.phase == JobPhase::Published && job.cancel.is_some() && !job.pod_alive {
+        // A lost attempt may have pushed before it was lost: whoever wants its work has until then.
+        let is_replaced = job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced);
+        let is_over = job.phase == JobPhase::Published && job.cancel.is_some() && !job.pod_alive;
+        if is_over && (!is_replaced || is_old(job, now, keep)) {
             left.push(Self::Branch(job.run.clone()));
         }
         if is_old(job, now, keep) {

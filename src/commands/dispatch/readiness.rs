@@ -13,6 +13,10 @@ use crate::output;
 
 /// Fails where no agent of the role that is asked for could work here; of some it only tells.
 pub(super) async fn check(local: &Local, item: &WorkItem, by_hand: bool) -> anyhow::Result<()> {
+    // A task that the ledger knows may have to be cancelled, whatever is lacking.
+    if local.ledger().await?.entries.iter().any(|entry| entry.item == item.id) {
+        return Ok(());
+    }
     let is_to_do = by_hand || matches!(item.group, StateGroup::Backlog | StateGroup::Unstarted);
     let asked = asked_roles(item);
     let may_be_chosen = |agent: &&Agent| {

@@ -101,6 +101,10 @@ fn a_run_leaves_a_branch_only_where_it_was_cancelled_and_is_over() {
     assert_eq!(left(&cancelled, 0), [branch]);
     assert_eq!(left(&cancelled, 8), [branch, refused]);
     assert_eq!(left(&published, 8), [refused]);
+    let lost = Some(Cancel { reason: CancelReason::Replaced, at });
+    let replaced = Job { cancel: lost, ..published.clone() };
+    assert_eq!(left(&replaced, 6), Vec::<String>::new());
+    assert_eq!(left(&replaced, 8), [branch, refused]);
     for job in
         [published, Job { phase: JobPhase::Claimed, cancel, ..queued }, Job { pod_alive: true, ..cancelled }]
     {
