@@ -5,7 +5,7 @@
 #[path = "support/site.rs"]
 mod site;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -125,6 +125,8 @@ fn a_vault_server_that_does_not_answer_is_said() {
     std::thread::spawn(move || {
         for stream in slow.incoming() {
             let mut stream = stream.unwrap();
+            // An answer before the question would be a server that cannot be talked to.
+            let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n");
             while stream.write_all(b" ").is_ok() {
                 std::thread::sleep(Duration::from_millis(500));
