@@ -9,6 +9,7 @@ mod plane_world;
 #[path = "support/site.rs"]
 mod site;
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use plane_fake::{Fault, KEY, PlaneFake, World};
@@ -23,6 +24,15 @@ async fn sweep(site: &Site, fake: &PlaneFake) -> Vec<Value> {
     let report = with_plane(site, fake, &SWEEP).await;
     assert_eq!(report["version"], 1);
     report["actions"].as_array().unwrap().clone()
+}
+
+/// Its exit code, its document and what it told people.
+async fn sweep_and_say(site: &Site, fake: &PlaneFake, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let mut program = tokio::process::Command::from(site.command(arguments));
+    program.envs([("PLANE_API_KEY", KEY), ("PLANE_BASE_URL", &fake.url)]);
+    let output = program.output().await.unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), report, site::text(&output.stderr))
 }
 
 fn names(actions: &[Value]) -> Vec<&str> {
@@ -162,11 +172,8 @@ async fn a_plane_that_fails_loses_nothing() {
     fake.world(|world| {
         world.faults = vec![Fault::Answer(403, vec![], r#"{"error":"Given API token is not valid"}"#.into())];
     });
-    let mut program = tokio::process::Command::from(site.command(&SWEEP));
-    program.envs([("PLANE_API_KEY", KEY), ("PLANE_BASE_URL", &fake.url)]);
-    let output = program.output().await.unwrap();
-    let said = site::text(&output.stderr);
-    assert_eq!(output.status.code(), Some(75), "{said}");
+    let (code, _, said) = sweep_and_say(&site, &fake, &SWEEP).await;
+    assert_eq!(code, Some(75), "{said}");
     assert!(said.contains("AST: ") && said.contains("API key"), "{said}");
     assert_eq!(names(&sweep(&site, &fake).await), ["dispatched"]);
     until_published(&site, &fake, 1).await;
@@ -184,6 +191,38 @@ async fn work_that_the_gate_refused_goes_with_the_last_traces_of_its_run() {
     let report = with_plane(&site, &fake, &[SWEEP.as_slice(), &["--keep-days", "0"]].concat()).await;
     assert_eq!(report["counts"], json!({"branch_removed": 1, "removed": 1}), "{report:#}");
     assert_eq!(refused(), "");
+}
+
+#[tokio::test]
+async fn a_ref_that_may_not_be_deleted_keeps_no_other_and_is_said() {
+    let fake = PlaneFake::start(with_more(wanted_world(), 1)).await;
+    let site = Site::new("mkdir -p .github; echo x > .github/x", 2);
+    sweep(&site, &fake).await;
+    until_published(&site, &fake, 2).await;
+    let refused = || {
+        let names =
+            ["--git-dir", "git/astra/api.git", "for-each-ref", "--format=%(refname)", "refs/astra/refused"];
+        site.git(&names).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [kept, other] = &refused()[..] else { panic!("{:?}", refused()) };
+    let hook = site.path("git/astra/api.git/hooks/update");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, format!("#!/bin/sh\n[ \"$1\" != {kept} ]\n")).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let all = [SWEEP.as_slice(), &["--keep-days", "0"]].concat();
+    for counts in [json!({"branch_removed": 1, "removed": 1}), json!({})] {
+        let (code, report, said) = sweep_and_say(&site, &fake, &all).await;
+        assert_eq!((code, &report["counts"]), (Some(0), &counts), "{said}");
+        assert!(said.contains(&format!("{kept} cannot be removed")) && said.contains("by hand"), "{said}");
+        assert!(!said.contains(other.as_str()), "{said}");
+        assert_eq!(refused(), [kept.as_str()]);
+        assert_eq!(std::fs::read_dir(site.path("state/runs")).unwrap().count(), 1, "its run is kept");
+    }
+    // What passes by itself is another matter.
+    std::fs::write(&hook, "#!/bin/sh\necho no space left on device >&2\nexit 1\n").unwrap();
+    let (code, _, said) = sweep_and_say(&site, &fake, &all).await;
+    assert_eq!(code, Some(75), "{said}");
+    assert!(!said.contains("by hand"), "{said}");
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ pub struct LeftRefs {
 }
 
 impl LeftRefs {
-    /// Looks for them: one request for all, and two for each branch that is there. `place` is a directory
-    /// of our own, which holds a repository afterwards.
+    /// Looks for them, with one request for all. `place` is a directory of our own, which holds a repository
+    /// afterwards.
     pub async fn find(
         remote: Remote,
         wanted: &[LeftRef],
@@ -29,24 +29,23 @@ impl LeftRefs {
     ) -> Result<Self, GitError> {
         let delivery = Delivery::new(place, remote, deadline).await?;
         let names: Vec<String> = wanted.iter().map(LeftRef::name).collect();
-        let mut found = Vec::new();
-        for (name, commit) in delivery.remote_refs(&names).await? {
-            let Some(left) = wanted.iter().find(|left| left.name() == name) else { continue };
-            if let LeftRef::Branch(run) = left {
-                // A run pushes its branch and its result together: another commit is somebody else's.
-                let pushed = result_ref::read_from(&delivery, run).await?.and_then(|result| result.head);
-                if pushed.as_ref() != Some(&commit) {
-                    continue;
-                }
-            }
-            found.push((left.clone(), commit));
-        }
-        Ok(Self { delivery, found })
+        let there = delivery.remote_refs(&names).await?;
+        let wanted_as = |name: &str| wanted.iter().find(|left| left.name() == name).cloned();
+        let found = there.into_iter().filter_map(|(name, commit)| Some((wanted_as(&name)?, commit)));
+        Ok(Self { found: found.collect(), delivery })
     }
 
-    /// Those that are there, and are as their runs pushed them.
+    /// Those that are there.
     pub fn found(&self) -> impl Iterator<Item = &LeftRef> {
         self.found.iter().map(|(left, _)| left)
+    }
+
+    /// Whether one of them is as its run pushed it: two requests for a branch.
+    pub async fn is_as_pushed(&self, left: &LeftRef) -> Result<bool, GitError> {
+        let LeftRef::Branch(run) = left else { return Ok(true) };
+        // A run pushes its branch and its result together: another commit is somebody else's.
+        let pushed = result_ref::read_from(&self.delivery, run).await?.and_then(|result| result.head);
+        Ok(self.found.iter().any(|(found, commit)| found == left && pushed.as_ref() == Some(commit)))
     }
 
     /// Removes one of them. That it was changed since it was found is an error.
@@ -106,6 +105,10 @@ mod tests {
             self.find().await.found().next().is_some()
         }
 
+        async fn has_branch_as_pushed(&self) -> bool {
+            self.find().await.is_as_pushed(&self.branch()).await.unwrap()
+        }
+
         async fn branches(&self) -> Vec<(String, String)> {
             let delivery = Delivery::new(&self.place(), self.remote(), self.deadline).await.unwrap();
             delivery.remote_refs(&[format!("refs/heads/{}", self.run.branch())]).await.unwrap()
@@ -132,17 +135,17 @@ mod tests {
         world.push(b"work", None).await;
         let left = world.find().await;
         assert_eq!(left.found().collect::<Vec<_>>(), [&world.branch()]);
+        assert!(world.has_branch_as_pushed().await);
         left.remove(&world.branch()).await.unwrap();
         assert_eq!(world.branches().await, []);
         assert!(!world.has_branch().await);
     }
 
     #[tokio::test]
-    async fn a_branch_that_somebody_worked_on_stays() {
+    async fn a_branch_that_somebody_worked_on_is_seen() {
         let world = World::new().await;
         world.push(b"work", Some(&"a".repeat(40))).await;
-        assert!(!world.has_branch().await);
-        assert_eq!(world.branches().await.len(), 1);
+        assert!(world.has_branch().await && !world.has_branch_as_pushed().await);
     }
 
     #[tokio::test]

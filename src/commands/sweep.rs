@@ -37,15 +37,17 @@ pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
     let mut report = found.report(&pass, place.registry());
     let keep = SignedDuration::from_hours(24 * i64::from(args.keep_days));
     let leftovers = Leftovers { place: &place, now: Timestamp::now(), keep };
-    report.add(leftovers.remove(runs.as_deref().unwrap_or_default(), &mut problems).await);
-    for problem in &problems {
+    let removal = leftovers.remove(runs.as_deref().unwrap_or_default()).await;
+    report.add(removal.actions);
+    problems.extend(removal.problems);
+    for problem in problems.iter().chain(&removal.warnings) {
         output::say(&escape::terminal(&format!("note: {problem}")));
     }
     if let Some(warning) = warning(&report) {
         output::say(&format!("note: {warning}"));
     }
-    workflow::add_summary(&summary(&report, &problems))?;
-    tell(&report, args.format.format, problems.is_empty())?;
+    workflow::add_summary(&summary(&report, problems.iter().chain(&removal.warnings)))?;
+    tell(&report, args.format.format, problems.is_empty() && removal.warnings.is_empty())?;
     Ok(if problems.is_empty() { Exit::Handled } else { Exit::Retry })
 }
 
@@ -91,7 +93,7 @@ fn tell(report: &SweepReport, format: Format, is_whole: bool) -> anyhow::Result<
 }
 
 /// For a step summary.
-fn summary(report: &SweepReport, problems: &[String]) -> String {
+fn summary<'p>(report: &SweepReport, problems: impl Iterator<Item = &'p String>) -> String {
     let cell = |text: &str| message::markdown_line(text, 300);
     let counts = report.counts.iter().map(|(action, count)| format!("{count} {}", action.name()));
     let counts = counts.collect::<Vec<_>>().join(", ");
@@ -99,7 +101,7 @@ fn summary(report: &SweepReport, problems: &[String]) -> String {
     let mut page =
         format!("{} work items and {} runs were looked at: {}.\n", report.items, report.runs, cell(&done));
     page.extend(warning(report).map(|warning| format!("\n> {}\n", cell(&warning))));
-    page.extend(problems.iter().map(|problem| format!("\n- {}\n", cell(problem))));
+    page.extend(problems.map(|problem| format!("\n- {}\n", cell(problem))));
     let rows: Vec<[String; 5]> = report
         .actions
         .iter()

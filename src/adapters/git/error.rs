@@ -78,6 +78,7 @@ const WORDS: &[(Trouble, &[&str])] = &[
         Trouble::Declined,
         &[
             "hook declined",
+            "deletion prohibited",
             "gh001",
             "gh006",
             "gh013",
@@ -223,6 +224,7 @@ mod tests {
                 Trouble::RefExists,
             ),
             (" ! [remote rejected] abc -> astra/x (pre-receive hook declined)", Trouble::Declined),
+            (" ! [remote rejected] astra/x (deletion prohibited)", Trouble::Declined),
             (
                 "remote: error: GH013: Repository rule violations found for refs/heads/astra/x.",
                 Trouble::Declined,
