@@ -50,6 +50,7 @@ async fn go(fault: Option<(Call, Failure)>) -> (Vec<String>, Vec<Call>) {
         world.may_fail(&["dispatch", "--event", &event, "--detach"]).await;
     }
     world.quiet().await;
+    world.site.half_a_minute_passes();
     world.may_fail(&["publish"]).await;
     world.may_fail(&["sweep"]).await;
     world.quiet().await;
@@ -59,6 +60,7 @@ async fn go(fault: Option<(Call, Failure)>) -> (Vec<String>, Vec<Call>) {
         faults.push(format!("the fault did not come: {calls:#?}"));
     }
     world.ten_minutes_pass();
+    world.site.half_a_minute_passes();
     world.json(&["sweep"]).await;
     world.quiet().await;
     faults.extend(world.faults(ITEM));

@@ -74,11 +74,22 @@ impl Local {
             publisher: Some(Teller(self)),
             moves: if self.plane.is_some() { ItemMoves::InPlane } else { ItemMoves::InSnapshots },
             failed: &self.failed,
-            // Nobody but this machine moves a snapshot: no late write has to be waited for.
-            timing: Timing { claim_margin: Duration::ZERO, ..Timing::default() },
+            timing: Timing { claim_margin: self.claim_margin(), ..Timing::default() },
             before: LocalExecutor::reconcile,
             remedy: store_error,
         }
+    }
+
+    /// How long after its end a run may not be published yet.
+    pub(crate) fn claim_margin(&self) -> Duration {
+        // Nobody but this machine moves a snapshot: no late write has to be waited for.
+        self.plane.as_ref().map_or(Duration::ZERO, |_| Timing::default().claim_margin)
+    }
+
+    /// How often a process that waits runs the pass meanwhile, if nothing tells it when to.
+    pub(crate) fn look_again(&self) -> Duration {
+        // A pass reads every item that is not decided, and Plane allows 60 requests a minute.
+        Duration::from_secs(if self.plane.is_some() { 30 } else { 2 })
     }
 
     /// Work items, as far as this machine can read them.

@@ -169,7 +169,8 @@ impl Place {
     pub(crate) fn claim_margin(&self) -> Duration {
         match self {
             Self::Cluster(cluster) if cluster.items.plane.is_some() => Timing::default().claim_margin,
-            Self::Cluster(_) | Self::Local(_) => Duration::ZERO,
+            Self::Cluster(_) => Duration::ZERO,
+            Self::Local(local) => local.claim_margin(),
         }
     }
 

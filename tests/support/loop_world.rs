@@ -123,13 +123,13 @@ impl Loop {
     fn is_busy(&self) -> bool {
         let is_live = |job: &Value| job["end"].is_null() && job["phase"] != "published";
         let entries = "SELECT document ->> '$.entries' FROM ledger";
-        let entries: String = self.store().query_row(entries, [], |row| row.get(0)).unwrap();
+        let entries: String = self.site.store().query_row(entries, [], |row| row.get(0)).unwrap();
         entries.contains(r#""state":"reserved""#) || self.jobs().iter().any(is_live)
     }
 
     /// The runs as the store has them.
     pub fn jobs(&self) -> Vec<Value> {
-        let store = self.store();
+        let store = self.site.store();
         let mut rows = store.prepare("SELECT document FROM jobs").unwrap();
         let documents = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
         documents.map(|document| serde_json::from_str(&document.unwrap()).unwrap()).collect()
@@ -145,15 +145,9 @@ impl Loop {
                 let change = "UPDATE jobs SET document = json_set(document, '$.claim.at', ?1)
                               WHERE run = ?2 AND document ->> '$.claim.holder' = ?3";
                 let values = [earlier.as_str(), job["run"].as_str().unwrap(), holder];
-                self.store().execute(change, values).unwrap();
+                self.site.store().execute(change, values).unwrap();
             }
         }
-    }
-
-    fn store(&self) -> rusqlite::Connection {
-        let store = rusqlite::Connection::open(self.site.path("state/store.sqlite3")).unwrap();
-        store.busy_timeout(Duration::from_secs(10)).unwrap();
-        store
     }
 
     /// What is wrong with how a task ended, if anything.

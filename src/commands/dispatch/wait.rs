@@ -22,9 +22,6 @@ use crate::output;
 
 /// How often a waiting dispatcher looks at its run.
 const POLL: Duration = Duration::from_millis(100);
-/// How often it runs the pass meanwhile: for runs whose supervisor was killed, and for retries.
-const PASS_EVERY: u32 = 20;
-
 /// A released run has a supervisor by then, or never.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
@@ -75,10 +72,10 @@ impl Watch {
 
     async fn until_over(&mut self, local: &Local, interrupts: &mut Signal) -> anyhow::Result<Waited> {
         let mut interrupted = false;
-        let mut round = 0_u32;
+        let mut next_pass = Instant::now() + local.look_again();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(POLL) => round = round.wrapping_add(1),
+                () = tokio::time::sleep(POLL) => {}
                 _ = interrupts.recv() => {
                     if interrupted {
                         let run = self.run.clone();
@@ -91,7 +88,9 @@ impl Watch {
                     self.say(&format!("{}: {words}; Ctrl-C again leaves it alone", self.run));
                 }
             }
-            if round % PASS_EVERY == PASS_EVERY - 1 {
+            // For runs whose supervisor was killed, and for retries.
+            if Instant::now() >= next_pass {
+                next_pass = Instant::now() + local.look_again();
                 let mut report = local.pass(Vec::new(), None).await?;
                 if let Some(why) = report.unpublished.remove(&self.run) {
                     return Ok(Waited::Unpublished(Box::new(local.ending(&self.run)?), why));
@@ -105,8 +104,7 @@ impl Watch {
                 self.run = next.run;
                 self.said = None;
             }
-            let is_ended = known.as_ref().is_some_and(|known| known.job.phase == JobPhase::Claimed);
-            self.show(if is_ended { Some("publish") } else { local.step(&self.run) });
+            self.show(step(local, &self.run, known.as_ref()));
             self.expect_supervisor(known.as_ref())?;
             if is_over(local, &self.run, known.as_ref()).await? {
                 return Ok(Waited::Ended(Box::new(local.ending(&self.run)?)));
@@ -156,6 +154,17 @@ impl Watch {
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }
+    }
+}
+
+/// What a run is at.
+fn step(local: &Local, run: &RunId, known: Option<&LocalRun>) -> Option<&'static str> {
+    match known.map(|known| &known.job) {
+        Some(job) if job.phase == JobPhase::Claimed => Some("publish"),
+        Some(job) if job.end.is_some() && !local.claim_margin().is_zero() => {
+            Some("wait until no move of its item can be under way")
+        }
+        _ => local.step(run),
     }
 }
 

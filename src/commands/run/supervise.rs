@@ -35,8 +35,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 const FOR_EVERY_PHASE: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "ASTRA_LOG"];
 /// What Git needs on the way to its remote.
 const GIT_NETWORK: [&str; 4] = ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "GIT_SSL_CAINFO"];
-/// What is waited for may be over much sooner: another supervisor's claim, as a rule at once.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
     guard_credentials();
@@ -52,24 +50,30 @@ pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
     // The registry may have changed meanwhile, and only the present one may admit.
     drop(local);
     let local = Local::open(&args.registry, &args.state, args.git_base_url.as_deref())?;
-    pass_until_retries_are_over(&local).await?;
+    pass_until_nothing_is_to_come(&local).await?;
     Ok(Exit::Handled)
 }
 
-/// The next waiting task starts now, and a lost run once its back-off is over: nobody else may be
-/// there to do it.
-async fn pass_until_retries_are_over(local: &Local) -> anyhow::Result<()> {
+/// The next waiting task starts now, a run that has ended is published as soon as it may be, and a lost
+/// one starts again once its back-off is over: nobody else may be there to do it.
+async fn pass_until_nothing_is_to_come(local: &Local) -> anyhow::Result<()> {
+    if local.ledger().await?.waiting.is_empty() {
+        // Nobody wants the free slot: what a pass reads of the items now it would have to read again.
+        tokio::time::sleep(local.claim_margin()).await;
+    }
     loop {
         let report = local.pass(Vec::new(), None).await?;
         for problem in &report.problems {
             output::say(&format!("note: {problem}"));
         }
-        let Some(wake_at) = report.wake_at else { break };
-        let wait = Duration::try_from(wake_at.duration_since(Timestamp::now())).unwrap_or_default();
-        if wait > LONGEST_WAIT {
-            break;
-        }
-        tokio::time::sleep(wait.clamp(CANCEL_POLL, LOOK_AGAIN)).await;
+        let now = Timestamp::now();
+        let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        let retry = report.wake_at.map(until).filter(|wait| *wait <= LONGEST_WAIT);
+        // What is waited for may be over much sooner: another supervisor's claim, as a rule at once.
+        let retry = retry.map(|wait| wait.min(local.look_again()));
+        let next = retry.into_iter().chain(report.publishable_at.map(until));
+        let Some(wait) = next.min() else { break };
+        tokio::time::sleep(wait.max(CANCEL_POLL)).await;
     }
     Ok(())
 }
