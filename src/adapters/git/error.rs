@@ -27,6 +27,12 @@ pub enum GitError {
         /// The limit.
         limit: u64,
     },
+    /// The other side shows nothing at all where something must be.
+    #[error(
+        "there is not a single branch: it is empty, or a page of something else came in its place, of a \
+             proxy or to sign in"
+    )]
+    NothingThere,
     /// Its pipes broke.
     #[error("git {command} cannot be talked to")]
     Io {
@@ -160,7 +166,7 @@ impl GitError {
     pub fn trouble(&self) -> Trouble {
         match self {
             Self::Failed { trouble, .. } => *trouble,
-            Self::TimedOut { .. } => Trouble::Network,
+            Self::TimedOut { .. } | Self::NothingThere => Trouble::Network,
             Self::Start(_) | Self::TooMuchOutput { .. } | Self::Io { .. } => Trouble::Other,
         }
     }

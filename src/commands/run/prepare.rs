@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::{deadline, git_failure, git_token, guard_credentials};
-use crate::adapters::git::{Git, GitError, Remote};
+use crate::adapters::git::{Git, GitError, Remote, Trouble};
 use crate::adapters::run_directory::{BASE_REPOSITORY, PREPARE_REPORT, RunDirectory};
 use crate::cli::RunPhaseArgs;
 use crate::domain::phase::{PhaseFailure, PrepareReport};
@@ -108,7 +108,16 @@ async fn fetch(git: &Git, plan: &RunPlan, remote: &Remote) -> Result<(), GitErro
         // A reviewer compares with the branch that the pull request is for.
         arguments.push(format!("+refs/heads/{base}:refs/remotes/origin/{base}", base = plan.base));
     }
-    git.run(arguments).await.map(drop)
+    match git.run(arguments).await {
+        // Git takes a page without line ends for a repository without branches.
+        Err(error)
+            if error.trouble() == Trouble::NoRef
+                && git.run(["ls-remote", remote.url()]).await?.is_empty() =>
+        {
+            Err(GitError::NothingThere)
+        }
+        fetched => fetched.map(drop),
+    }
 }
 
 /// Checks the commit out on the run's own branch. There is no remote in the configuration: the

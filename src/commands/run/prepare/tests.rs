@@ -136,3 +136,16 @@ async fn the_base_repository_has_the_trees_and_no_content() {
     assert_eq!(objects.lines().filter(|kind| *kind == "commit").count(), 1);
     assert!(!objects.contains("blob"));
 }
+
+#[tokio::test]
+async fn a_page_of_something_else_is_no_fault_of_the_task() {
+    let page = async || ([("content-type", "text/html")], "<html><body>Please sign in.</body></html>");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut world = World::new();
+    world.plan.git_base_url = format!("http://{}", listener.local_addr().unwrap());
+    world.write_plan();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(page)).await.unwrap() });
+    let failure = prepare(&world.run, Some("t0ken-of-the-run".into())).await.unwrap().failure.unwrap();
+    assert_eq!(failure.class, FailureClass::Infrastructure, "{}", failure.reason);
+    assert!(failure.reason.contains("not a single branch"), "{}", failure.reason);
+}
