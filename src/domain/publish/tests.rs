@@ -219,6 +219,16 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_text_that_grows_when_it_is_made_harmless_is_cut_to_what_github_takes() {
+    let mut subject = subject();
+    // Each becomes five characters.
+    subject.decision = vec![considered("vega", true, &"&".repeat(300)); 20];
+    let result = RunResult { summary: "&".repeat(TEXT_LIMIT), ..result(RunOutcome::Changed) };
+    let body = plan(&subject, Ending::Result(&result), &states()).pull_request.unwrap().body;
+    assert!(body.chars().count() == 65_536 && body.ends_with('…'), "{}", body.chars().count());
+}
+
+#[test]
 fn a_plan_survives_its_file() {
     let plan = plan(&subject(), Ending::Result(&result(RunOutcome::Changed)), &states());
     let text = serde_json::to_string_pretty(&plan).unwrap();
