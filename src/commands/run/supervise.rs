@@ -47,6 +47,12 @@ pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
     let directory = local.executor.state.run(&args.run);
     let end = carry_out(&local, &job, &directory).await;
     local.executor.store.finish(&job, own, &end).map_err(store_error)?;
+    let is_lost = end.failure.is_some_and(|failure| failure.class == FailureClass::Infrastructure);
+    if !is_lost && local.ledger().await?.waiting.is_empty() {
+        // It is not tried again, and nobody wants its slot: what a pass reads of the items now it would have
+        // to read again once the run may be published.
+        tokio::time::sleep(local.claim_margin()).await;
+    }
     // The registry may have changed meanwhile, and only the present one may admit.
     drop(local);
     let local = Local::open(&args.registry, &args.state, args.git_base_url.as_deref())?;
@@ -57,10 +63,6 @@ pub(crate) async fn run(args: &RunSuperviseArgs) -> anyhow::Result<Exit> {
 /// The next waiting task starts now, a run that has ended is published as soon as it may be, and a lost
 /// one starts again once its back-off is over: nobody else may be there to do it.
 async fn pass_until_nothing_is_to_come(local: &Local) -> anyhow::Result<()> {
-    if local.ledger().await?.waiting.is_empty() {
-        // Nobody wants the free slot: what a pass reads of the items now it would have to read again.
-        tokio::time::sleep(local.claim_margin()).await;
-    }
     loop {
         let report = local.pass(Vec::new(), None).await?;
         for problem in &report.problems {
