@@ -1,5 +1,6 @@
 //! One call to the API server, and what its answer means.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::response::Parts;
@@ -125,7 +126,7 @@ impl Cluster {
                 Err(CallError::Forbidden(text)) => text,
                 answer => return answer,
             };
-            match weigh_refusal(&text, readiness, begun.elapsed()) {
+            match weigh_refusal(&text, readiness, begun.elapsed(), self.answering.elapsed()) {
                 Doubt::Believed => return Err(CallError::Forbidden(text)),
                 Doubt::GivenUp => {
                     return Err(CallError::Unavailable(format!("the API server is not ready: {text}")));
@@ -190,9 +191,11 @@ impl Cluster {
                 body.collect_bytes().await.map_err(|error| CallError::Unavailable(error.to_string()))?;
             Ok((head, bytes.to_vec()))
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
+        let exchanged = tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| {
             Err(CallError::Unavailable(format!("no answer within {} seconds", TIMEOUT.as_secs())))
-        })
+        });
+        self.answering.note(exchanged.as_ref().is_ok_and(|(head, _)| !head.status.is_server_error()));
+        exchanged
     }
 
     /// The error, and the pause that the server asked for where it put the call off.
@@ -212,6 +215,28 @@ impl Cluster {
             silent(format!("the answer to {} {} cannot be read: {error}", call.method, call.path))
         })?;
         Ok(Answer { value, now, warnings: warnings(&head.headers) })
+    }
+}
+
+/// Since when the API server has answered every call. One that is started again does not, for a while.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AnsweringSince(Arc<Mutex<Option<Instant>>>);
+
+impl AnsweringSince {
+    /// `is_answer`: whether the last call had an answer that the server meant.
+    fn note(&self, is_answer: bool) {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = is_answer.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    fn elapsed(&self) -> Duration {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    #[cfg(test)]
+    pub(super) fn began_before(&self, time: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_sub(time);
     }
 }
 
@@ -235,14 +260,15 @@ enum Doubt {
     GivenUp,
 }
 
-/// `readiness`: what was said before the call; `None`: nobody asked yet. `doubted`: for so long.
-fn weigh_refusal(text: &str, readiness: Option<Readiness>, doubted: Duration) -> Doubt {
+/// `readiness`: what was said before the call; `None`: nobody asked yet. `doubted`: for so long;
+/// `answering`: for so long the server has answered every call.
+fn weigh_refusal(text: &str, readiness: Option<Readiness>, doubted: Duration, answering: Duration) -> Doubt {
     // A binding is known and its role is not (yet): roles are loaded one after the other.
     let is_loading = text.contains("RBAC: ") && text.contains(" not found");
     let is_late = doubted >= DOUBTED;
     match readiness {
-        // In its first moments it refuses even to say so.
-        Some(Readiness::Unknown) if is_late => Doubt::Believed,
+        // In its first moments it refuses even to say so; they are over for all later refusals, too.
+        Some(Readiness::Unknown) if is_late || answering >= DOUBTED => Doubt::Believed,
         Some(Readiness::Ready) if is_late || !is_loading => Doubt::Believed,
         Some(Readiness::NotReady) if is_late => Doubt::GivenUp,
         _ => Doubt::AskAgain,
@@ -306,22 +332,36 @@ mod tests {
         let plain = "configmaps \"ledger\" is forbidden: User \"dispatcher\" cannot get resource";
         let loading = "jobs.batch is forbidden: User \"d\" cannot create resource: RBAC: \
                        role.rbac.authorization.k8s.io \"dispatcher\" not found";
-        for (text, readiness, seconds, expected) in [
-            (plain, None, 0, AskAgain),
-            (plain, Some(Ready), 0, Believed),
-            (plain, Some(NotReady), 14, AskAgain),
-            (plain, Some(NotReady), 15, GivenUp),
-            (plain, Some(Unknown), 14, AskAgain),
-            // Where nobody may ask, it is taken at its word.
-            (plain, Some(Unknown), 15, Believed),
-            (loading, None, 0, AskAgain),
-            (loading, Some(Ready), 14, AskAgain),
+        for (text, readiness, doubted, answering, expected) in [
+            (plain, None, 0, 60, AskAgain),
+            (plain, Some(Ready), 0, 0, Believed),
+            (plain, Some(NotReady), 14, 60, AskAgain),
+            (plain, Some(NotReady), 15, 60, GivenUp),
+            (plain, Some(Unknown), 14, 14, AskAgain),
+            // Where nobody may ask, it is taken at its word once it cannot be starting any more.
+            (plain, Some(Unknown), 0, 15, Believed),
+            (plain, Some(Unknown), 15, 0, Believed),
+            (loading, None, 0, 60, AskAgain),
+            (loading, Some(Ready), 14, 60, AskAgain),
             // The role is not there at all.
-            (loading, Some(Ready), 15, Believed),
-            (loading, Some(NotReady), 15, GivenUp),
+            (loading, Some(Ready), 15, 60, Believed),
+            (loading, Some(NotReady), 15, 60, GivenUp),
         ] {
-            let doubted = Duration::from_secs(seconds);
-            assert_eq!(weigh_refusal(text, readiness, doubted), expected, "{text} {readiness:?} {seconds}");
+            let [doubted, answering] = [doubted, answering].map(Duration::from_secs);
+            let doubt = weigh_refusal(text, readiness, doubted, answering);
+            assert_eq!(doubt, expected, "{text} {readiness:?} {doubted:?} {answering:?}");
         }
+    }
+
+    #[test]
+    fn a_call_without_an_answer_begins_anew() {
+        let since = AnsweringSince::default();
+        assert_eq!(since.elapsed(), Duration::ZERO);
+        since.began_before(Duration::from_secs(20));
+        since.note(true);
+        assert!(since.elapsed() >= Duration::from_secs(20));
+        since.note(false);
+        since.note(true);
+        assert!(since.elapsed() < Duration::from_secs(20));
     }
 }

@@ -7,6 +7,7 @@ use kube::Config;
 use kube::client::AuthError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use super::call::AnsweringSince;
 use crate::error::{Exit, UserError};
 
 /// How long it may take to reach the API server.
@@ -16,6 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) client: kube::Client,
+    pub(super) answering: AnsweringSince,
     /// The kubeconfig context, or `in-cluster`: shown to people.
     pub context: String,
     /// Host and port of the API server.
@@ -81,7 +83,7 @@ impl Cluster {
             let place = format!("context {context:?} of the kubeconfig");
             plugin_failed(&error).map_or_else(|| unusable(&error, &place), |failed| failed.at(&place))
         })?;
-        Ok(Self { client, context: context.to_owned(), server })
+        Ok(Self { client, answering: AnsweringSince::default(), context: context.to_owned(), server })
     }
 }
 

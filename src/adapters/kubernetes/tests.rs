@@ -175,6 +175,21 @@ async fn a_refusal_of_a_server_that_is_starting_is_no_answer() {
     scenario.done();
 }
 
+/// Else each refusal would be waited for anew.
+#[tokio::test]
+async fn a_refusal_of_a_server_that_has_long_answered_is_believed_where_nobody_may_ask_for_readiness() {
+    let refused = || exchange(LEDGER, 403, status(403, "forbidden"));
+    let hidden = || exchange("GET /readyz", 403, status(403, "forbidden"));
+    let script = [refused(), hidden(), refused(), refused(), hidden(), refused()];
+    let scenario = Scenario::new(script.into()).await;
+    scenario.store.cluster().answering.began_before(std::time::Duration::from_secs(15));
+    for _ in 0..2 {
+        let error = scenario.store.read_ledger().await.unwrap_err();
+        assert!(matches!(error, StoreError::Denied(_)), "{error}");
+    }
+    scenario.done();
+}
+
 #[tokio::test]
 async fn reads_are_repeated_and_then_given_up() {
     let again = vec![
