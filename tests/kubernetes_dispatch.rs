@@ -15,6 +15,7 @@ mod relay;
 mod site;
 
 use cluster_site::{ClusterSite, Worker};
+use http::Method;
 use serde_json::{Value, json};
 use site::{runs_in, text};
 
@@ -161,9 +162,124 @@ async fn what_is_missing_is_said() {
 
     // An agent whose namespace is gone refuses; nothing is left behind.
     let path = format!("/api/v1/namespaces/{}", world.cluster.namespace());
-    world.cluster.call(http::Method::DELETE, &path, "application/json", &Value::Null).await;
+    world.cluster.call(Method::DELETE, &path, "application/json", &Value::Null).await;
     let output = world.run(&["dispatch", "--event", &event, "--format", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     assert_ne!(report["outcome"], "dispatched", "{report:#}{}", text(&output.stderr));
+    world.cluster.remove().await;
+}
+
+/// A policy that lets no Job into a namespace.
+async fn forbid_jobs(world: &ClusterSite, namespace: &str) {
+    let meta = json!({"name": namespace});
+    let version = "admissionregistration.k8s.io/v1";
+    world
+        .cluster
+        .apply(&json!({
+            "apiVersion": version, "kind": "ValidatingAdmissionPolicy", "metadata": meta,
+            "spec": {
+                "matchConstraints": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                    "resourceRules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"],
+                        "resources": ["jobs"]}],
+                },
+                "validations": [{"expression": "false", "message": "no Jobs today"}],
+            }
+        }))
+        .await;
+    world
+        .cluster
+        .apply(&json!({
+            "apiVersion": version, "kind": "ValidatingAdmissionPolicyBinding", "metadata": meta,
+            "spec": {"policyName": namespace, "validationActions": ["Deny"]}
+        }))
+        .await;
+}
+
+async fn allow_jobs(world: &ClusterSite, namespace: &str) {
+    for kind in ["validatingadmissionpolicybindings", "validatingadmissionpolicies"] {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}/{namespace}");
+        let answered = world.cluster.call(Method::DELETE, &path, "application/json", &Value::Null).await;
+        assert_eq!(answered.status, 200, "{}", answered.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn a_job_that_a_policy_of_the_cluster_refuses_waits_and_others_go_on() {
+    let world =
+        ClusterSite::new(&[Worker::new("coder", SCRIPT), Worker::new("other", SCRIPT)], |settings| settings)
+            .await;
+    let namespace = world.namespace("coder");
+    let untouched = world.site.event(1, 1, &json!({}));
+    let tried = || text(&world.run(&["dispatch", "--event", &untouched, "--dry-run", "server"]).stdout);
+    forbid_jobs(&world, &namespace).await;
+    cluster::eventually("the policy is in force", || async {
+        tried().contains("no Jobs today").then_some(())
+    })
+    .await;
+
+    let report = world.dispatch(&world.site.event(2, 1, &json!({})));
+    let reason = report["reason"].as_str().unwrap();
+    assert_eq!((&report["outcome"], &report["run"]), (&json!("waiting"), &Value::Null), "{report:#}");
+    for words in ["the cluster refuses its Job: ", "no Jobs today; ", "agents doctor"] {
+        assert!(reason.contains(words), "{words:?} is missing in {reason}");
+    }
+    assert_eq!(world.status()["runs"], json!([]), "nothing is left of it");
+    assert_eq!(world.busy("coder"), 0);
+    assert_eq!(world.ask("other", 3)["outcome"], "dispatched");
+
+    allow_jobs(&world, &namespace).await;
+    cluster::eventually("the policy is gone", || async {
+        (!tried().contains("no Jobs today")).then_some(())
+    })
+    .await;
+    let changed = world.site.event(2, 2, &json!({"name": "Another name"}));
+    let report = world.dispatch(&changed);
+    assert_eq!(report["outcome"], "dispatched", "{report:#}");
+    world.cluster.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn a_ledger_that_is_full_takes_no_more_and_loses_nothing() {
+    let world = world().await;
+    let slow = world.site.event(7, 1, &json!({"name": "A slow task"}));
+    let first = world.dispatch(&slow);
+    let run = first["run"].as_str().unwrap();
+    let path = format!("/api/v1/namespaces/{}/configmaps/ledger", world.cluster.system_namespace);
+    let document = || async {
+        let read = world.cluster.get(&path).await.body;
+        read["data"]["ledger.json"].as_str().unwrap().to_owned()
+    };
+    // A ConfigMap holds 1 MiB. There is room to note that a run is to stop, and not for another task.
+    let mut ledger: Value = serde_json::from_str(&document().await).unwrap();
+    let id = |number: u128| uuid::Uuid::from_u128(number);
+    let blocked = |number: u128, reason: usize| {
+        json!({"item": id(number), "project": id(1), "reason": "x".repeat(reason), "fingerprint": "f",
+            "retry_at": "2099-01-01T00:00:00Z"})
+    };
+    ledger["blocked"] = (0..1000).map(|number| blocked(1_000 + number, 800)).collect();
+    let left = (1 << 20) - 60 - ledger.to_string().len();
+    ledger["blocked"][0] = blocked(1_000, 800 + left);
+    let full = ledger.to_string();
+    let data = json!({"data": {"ledger.json": full}});
+    let written = world.cluster.call(Method::PATCH, &path, "application/merge-patch+json", &data).await;
+    assert_eq!(written.status, 200, "{}", written.body["message"]);
+
+    let event = world.site.event(8, 1, &json!({}));
+    let output = world.run(&["dispatch", "--event", &event]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the store is full") && said.contains("cancel runs"), "{said}");
+    assert_eq!(document().await, full);
+    let known = text(&world.run(&["dispatch", "--event", &slow, "--format", "json"]).stdout);
+    assert!(known.contains(run), "its run goes on: {known}");
+
+    // The remedy.
+    assert!(text(&world.run(&["cancel", run]).stdout).contains("cancelled"));
+    world.published(run).await;
+    let report = world.dispatch(&event);
+    assert_eq!(report["outcome"], "dispatched", "{report:#}");
     world.cluster.remove().await;
 }

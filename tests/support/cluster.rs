@@ -135,12 +135,7 @@ impl TestCluster {
         &self,
         credential: impl Fn(&Agent, &str) -> String + Send + Sync + 'static,
     ) -> KubernetesStore {
-        let config = config(|config| {
-            config.auth_info.impersonate = Some("dispatcher".into());
-            config.auth_info.impersonate_groups = Some(vec![DISPATCHER_GROUP.into()]);
-        })
-        .await;
-        self.store_at(config, credential)
+        self.store_at(dispatcher_config().await, credential)
     }
 
     /// The same, with another way to the API server.
@@ -150,9 +145,14 @@ impl TestCluster {
         credential: impl Fn(&Agent, &str) -> String + Send + Sync + 'static,
     ) -> KubernetesStore {
         let cluster = Cluster::from_config(config, "test").unwrap();
+        KubernetesStore::new(cluster, &self.system_namespace, Some(self.maker(credential)))
+    }
+
+    /// What makes its runs, with these credentials.
+    pub fn maker(&self, credential: impl Fn(&Agent, &str) -> String + Send + Sync + 'static) -> RunMaker {
         let surroundings =
             Surroundings { git_base_url: self.git_base_url.clone(), registry_path: ".astra".into() };
-        let maker = RunMaker::new(
+        RunMaker::new(
             Arc::clone(&self.registry),
             surroundings,
             Box::new(move |agent| {
@@ -160,8 +160,7 @@ impl TestCluster {
                 let found = names.map(|name| (name.to_owned(), SecretString::from(credential(agent, name))));
                 Box::pin(std::future::ready(Ok(found.collect())))
             }),
-        );
-        KubernetesStore::new(cluster, &self.system_namespace, Some(maker))
+        )
     }
 
     /// A run of a task of this number.
@@ -204,15 +203,14 @@ impl TestCluster {
         self.call(Method::GET, path, "application/json", &Value::Null).await
     }
 
-    async fn apply(&self, manifest: &Value) {
+    /// Applies an object with an administrator's rights.
+    pub async fn apply(&self, manifest: &Value) {
         let text =
             |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (group, kind) = (text("/apiVersion"), text("/kind"));
         let prefix = if group.contains('/') { format!("/apis/{group}") } else { format!("/api/{group}") };
-        let plural = match kind.as_str() {
-            "NetworkPolicy" => "networkpolicies".to_owned(),
-            other => format!("{}s", other.to_lowercase()),
-        };
+        let kind = kind.to_lowercase();
+        let plural = kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"));
         let namespace = text("/metadata/namespace");
         let place = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
         let path =
@@ -297,6 +295,10 @@ impl TestCluster {
             let path = format!("/api/v1/namespaces/{namespace}");
             self.call(Method::DELETE, &path, "application/json", &Value::Null).await;
         }
+        for kind in ["validatingadmissionpolicybindings", "validatingadmissionpolicies"] {
+            let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}/{}-jobs", self.system_namespace);
+            self.call(Method::DELETE, &path, "application/json", &Value::Null).await;
+        }
     }
 }
 
@@ -315,6 +317,15 @@ pub fn as_dispatcher() -> Value {
         user["user"]["as-groups"] = json!([DISPATCHER_GROUP]);
     }
     kubeconfig
+}
+
+/// The test cluster's configuration, with the rights of a dispatcher.
+pub async fn dispatcher_config() -> kube::Config {
+    config(|config| {
+        config.auth_info.impersonate = Some("dispatcher".into());
+        config.auth_info.impersonate_groups = Some(vec![DISPATCHER_GROUP.into()]);
+    })
+    .await
 }
 
 /// The test cluster's configuration, changed.

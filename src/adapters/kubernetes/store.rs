@@ -231,7 +231,7 @@ impl Store for KubernetesStore {
             }
             Err(CallError::Conflict(text)) => self.existing(new, &text).await,
             Err(CallError::NotFound(_)) => Ok(Creation::Refused(no_namespace(&new.namespace))),
-            Err(error) if error.is_refusal() => Ok(Creation::Refused(error.to_string())),
+            Err(error) if error.is_refusal() => Ok(Creation::Refused(refused("Job", &error))),
             Err(error) => Err(error.into()),
         }
     }
@@ -252,7 +252,7 @@ impl Store for KubernetesStore {
             // tests/kubernetes_race.rs).
             Err(CallError::Conflict(text)) if text.contains("already exists") => Ok(SecretWrite::Written),
             Err(CallError::NotFound(_)) => Ok(SecretWrite::Refused(no_namespace(&new.namespace))),
-            Err(error) if error.is_refusal() => Ok(SecretWrite::Refused(error.to_string())),
+            Err(error) if error.is_refusal() => Ok(SecretWrite::Refused(refused("Secret", &error))),
             Err(error) => Err(error.into()),
         }
     }
@@ -355,6 +355,14 @@ impl Store for KubernetesStore {
             .await?;
         Ok(changed.is_some())
     }
+}
+
+/// Why a run cannot be made, where a right is missing or a policy of the cluster is against it.
+fn refused(kind: &str, error: &CallError) -> String {
+    format!(
+        "the cluster refuses its {kind}: {error}; change what is named there (`astra-dispatch agents doctor` \
+         says which rights are missing), then the task or the registry, or wait until it is tried again"
+    )
 }
 
 pub(super) fn no_namespace(namespace: &str) -> String {
