@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use astra_dispatch::domain::job::{CancelReason, Claim, ItemState, Job, JobPhase, JobRef};
 use astra_dispatch::domain::ledger::{Blocked, Ledger};
+use astra_dispatch::domain::matching::Running;
 use astra_dispatch::domain::name::{ItemId, ProjectId};
 use astra_dispatch::domain::pass::{NewJob, Version};
 use astra_dispatch::domain::result::FailureClass;
 use cluster::TestCluster;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 async fn created(store: &KubernetesStore, new: &NewJob) -> JobRef {
     let Creation::Created(uid) = store.create_job(new).await.unwrap() else { panic!("not created") };
@@ -227,5 +228,76 @@ async fn what_the_cluster_refuses_is_said() {
     );
     let unknown = Version(Some("1".into()));
     assert!(!store.swap_ledger(&unknown, &Ledger::default()).await.unwrap());
+    cluster.remove().await;
+}
+
+/// Creates a Job with all rights; what the API server says against it.
+async fn let_in(cluster: &TestCluster, job: &Value) -> String {
+    let path = format!("/apis/batch/v1/namespaces/{}/jobs?dryRun=All", cluster.namespace());
+    let answered = cluster.call(Method::POST, &path, "application/json", job).await;
+    answered.body["message"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn only_jobs_of_our_shape_get_into_an_agents_namespace() {
+    let cluster = TestCluster::new(|_, _| ()).await;
+    let maker = cluster.maker(|_, name| format!("value of {name}"));
+    let ours = serde_json::to_value(maker.job(&cluster.new_job(1), &Running::default()).unwrap()).unwrap();
+    let foreign = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "miner"}, "spec": {
+        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "none.invalid/x:1"}]}}}});
+    for _ in 0..100 {
+        if !let_in(&cluster, &foreign).await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(let_in(&cluster, &ours).await, "");
+    let refusal = let_in(&cluster, &foreign).await;
+    assert!(refusal.contains("only Jobs of astra-dispatch for this namespace's agent run here"), "{refusal}");
+    let pod = "/spec/template/spec";
+    for (place, value, words) in [
+        (
+            "/metadata/labels/dispatch.astra.dev~1agent".to_owned(),
+            json!("another"),
+            "only Jobs of astra-dispatch",
+        ),
+        ("/metadata/name".to_owned(), json!("another"), "the run's name"),
+        ("/metadata/annotations".to_owned(), json!({}), "the run's name, labels and annotations"),
+        ("/spec/parallelism".to_owned(), json!(2), "one pod, and one attempt"),
+        ("/spec/suspend".to_owned(), json!(false), "created suspended"),
+        (format!("{pod}/serviceAccountName"), json!("default"), "service account, and not its token"),
+        (format!("{pod}/automountServiceAccountToken"), json!(true), "service account, and not its token"),
+        (format!("{pod}/volumes/0"), json!({"name": "bin", "hostPath": {"path": "/"}}), "empty volumes"),
+        (
+            format!("{pod}/volumes/0"),
+            json!({"name": "bin", "secret": {"secretName": "another"}}),
+            "empty volumes",
+        ),
+        (format!("{pod}/hostNetwork"), json!(true), "what is the node's"),
+        (
+            format!("{pod}/containers/0/ports"),
+            json!([{"containerPort": 80, "hostPort": 80}]),
+            "what is the node's",
+        ),
+        (
+            format!("{pod}/initContainers/1/envFrom"),
+            json!([{"secretRef": {"name": "another"}}]),
+            "from nothing else",
+        ),
+    ] {
+        let mut job = ours.clone();
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        let parent = job.pointer_mut(parent).unwrap();
+        match key.parse::<usize>() {
+            Ok(number) => parent[number] = value,
+            Err(_) => parent[key.replace("~1", "/")] = value,
+        }
+        let refusal = let_in(&cluster, &job).await;
+        assert!(
+            refusal.contains("ValidatingAdmissionPolicy") && refusal.contains(words),
+            "{place}: {refusal}"
+        );
+    }
     cluster.remove().await;
 }

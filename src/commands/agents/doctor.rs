@@ -12,7 +12,7 @@ use crate::domain::finding::{Finding, State};
 use crate::domain::kubernetes::doctor::{
     AccessCheck, access_checks, drift, foreign_policies, removed_agents,
 };
-use crate::domain::kubernetes::{LABEL_AGENT, provision};
+use crate::domain::kubernetes::{LABEL_AGENT, admission, provision};
 use crate::domain::registry::{Agent, Registry};
 use crate::error::{Exit, UserError};
 use crate::output;
@@ -70,6 +70,7 @@ async fn examine(
         findings.push(policies(cluster, agent, &manifests).await);
         findings.push(admission(cluster, agent).await);
     }
+    findings.push(admission_policy(cluster, system_namespace).await);
     findings.push(removed(cluster, registry).await);
     let checks = access_checks(registry);
     let answered =
@@ -126,6 +127,16 @@ async fn admission(cluster: &Cluster, agent: &Agent) -> Finding {
             ),
         ),
         Err(error) => Finding::unknown(check, error.to_string(), READER),
+    }
+}
+
+/// A second wall: without it, everything works.
+async fn admission_policy(cluster: &Cluster, system_namespace: &str) -> Finding {
+    let check = "only Jobs of astra-dispatch are let into the agents' namespaces";
+    let found = objects(cluster, "", &admission::policy(system_namespace), "").await;
+    match found.state {
+        State::Unknown => Finding { check: check.to_owned(), ..found },
+        _ => Finding::warning(check, found.faults, found.remedy.unwrap_or_default()),
     }
 }
 

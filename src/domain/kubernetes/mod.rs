@@ -1,6 +1,7 @@
 //! What a run, an agent and the ledger are on a cluster: manifests, and what their states mean.
 //! Plain values in and out; the cluster's own types come from `k8s-openapi` and carry no client.
 
+pub mod admission;
 pub mod diagnosis;
 pub mod doctor;
 pub mod identity;

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::admission;
 use super::network::{InvalidAddress, policies};
 use super::pod::{OWN_CPU, OWN_CPU_MILLIS, OWN_MEMORY, OWN_MEMORY_BYTES};
 use super::{
@@ -76,8 +77,8 @@ pub fn agent(
     Ok(manifests)
 }
 
-/// Everything that a registry needs, or what one of its agents needs (the system namespace, which
-/// is shared, is left out then).
+/// Everything that a registry needs, or what one of its agents needs (the system namespace and the
+/// admission policy, which are shared, are left out then).
 pub fn manifests(
     registry: &Registry,
     only: Option<&AgentName>,
@@ -88,10 +89,13 @@ pub fn manifests(
     for one in registry.agents.values().filter(|agent| only.is_none_or(|only| *only == agent.name)) {
         manifests.extend(agent(one, system_namespace, api_server)?);
     }
+    if only.is_none() {
+        manifests.extend(admission::policy(system_namespace));
+    }
     Ok(manifests)
 }
 
-/// The same by file, `<namespace>.yaml`.
+/// The same by file, `<namespace>.yaml`; what is in none has its own name.
 pub fn by_namespace(manifests: &[Value]) -> BTreeMap<String, Vec<&Value>> {
     let mut files: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
     for manifest in manifests {
@@ -238,7 +242,7 @@ fn binding(metadata: ObjectMeta, role: &str, system_namespace: &str) -> RoleBind
 }
 
 /// A manifest as a value, so that objects of different kinds make one list.
-fn value(object: &impl serde::Serialize) -> Value {
+pub(super) fn value(object: &impl serde::Serialize) -> Value {
     // The cluster's own types serialise to plain JSON objects; there is nothing in them that could fail.
     serde_json::to_value(object).unwrap_or_default()
 }
