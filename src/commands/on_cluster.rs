@@ -3,12 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use futures_util::StreamExt;
+
 use crate::adapters::kubernetes::manifests::{CredentialSource, RunMaker};
 use crate::adapters::kubernetes::{Cluster, KubernetesStore};
 use crate::adapters::local::StateDirectory;
 use crate::adapters::plane::PlaneClient;
 use crate::adapters::store::drive::{Deliver, Delivered, ItemStates, Undelivered};
-use crate::adapters::store::{Items, Store, StoreError};
+use crate::adapters::store::{Items, Store, StoreError, StoreResult};
 use crate::commands::credentials::{Held, for_cluster};
 use crate::commands::passes::{FailedPublications, ItemMoves, World};
 use crate::commands::place::Opened;
@@ -19,7 +21,7 @@ use crate::domain::kubernetes::pod::Step;
 use crate::domain::ledger::Ledger;
 use crate::domain::matching::Workforce;
 use crate::domain::message;
-use crate::domain::name::{AgentName, RunId};
+use crate::domain::name::{AgentName, RunId, TaskKey};
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
 use crate::domain::publish::Ending;
 use crate::domain::registry::{ExecutorKind, Registry};
@@ -30,6 +32,9 @@ use crate::domain::status::KnownRun;
 use crate::domain::work_item::{ItemRef, WorkItem};
 use crate::error::UserError;
 use crate::output;
+
+/// Namespaces that are listed at once.
+const LISTS_AT_ONCE: usize = 16;
 
 /// The cluster with everything that a command needs.
 pub(crate) struct OnCluster {
@@ -127,10 +132,24 @@ impl OnCluster {
     /// Every run of the registry's agents, the oldest first. A namespace that is closed to us is said;
     /// the others go on.
     pub(crate) async fn runs(&self) -> anyhow::Result<Vec<Job>> {
+        self.all_of(|namespace| async move { (self.store.all_runs(&namespace).await, namespace) }).await
+    }
+
+    /// The runs of one task, the oldest first; of those that have ended it is not said why.
+    pub(crate) async fn runs_of(&self, task: &TaskKey) -> anyhow::Result<Vec<Job>> {
+        self.all_of(|namespace| async move { (self.store.runs_of_task(&namespace, task).await, namespace) })
+            .await
+    }
+
+    async fn all_of<F>(&self, list: impl Fn(String) -> F) -> anyhow::Result<Vec<Job>>
+    where
+        F: Future<Output = (StoreResult<Vec<Job>>, String)>,
+    {
+        let namespaces = self.registry().agents.keys().map(AgentName::namespace);
+        let mut listed = futures_util::stream::iter(namespaces).map(list).buffered(LISTS_AT_ONCE);
         let mut runs = Vec::new();
-        for agent in self.registry().agents.keys() {
-            let namespace = agent.namespace();
-            match self.store.all_runs(&namespace).await {
+        while let Some((jobs, namespace)) = listed.next().await {
+            match jobs {
                 Ok(jobs) => runs.extend(jobs),
                 Err(StoreError::Denied(why)) => {
                     output::say(&format!("note: {namespace} cannot be read: {why}"))

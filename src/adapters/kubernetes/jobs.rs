@@ -15,8 +15,8 @@ use super::call::{Answer, Call, CallError, JSON, JSON_PATCH};
 use super::patch::JobPatch;
 use crate::domain::job::{Job, JobRef};
 use crate::domain::kubernetes::job_state::{self, belongs_to, has_ended};
-use crate::domain::kubernetes::{LABEL_CONTROLLER_UID, LABEL_PHASE, LABEL_RUN};
-use crate::domain::name::RunId;
+use crate::domain::kubernetes::{LABEL_CONTROLLER_UID, LABEL_PHASE, LABEL_RUN, LABEL_TASK};
+use crate::domain::name::{RunId, TaskKey};
 
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
@@ -113,6 +113,16 @@ impl Cluster {
     /// All of a namespace's Jobs of ours.
     pub async fn all_jobs(&self, namespace: &str) -> Result<Answer<Vec<ClusterJob>>, CallError> {
         self.list(namespace, &ListParams::default().labels(LABEL_RUN)).await
+    }
+
+    /// All of a namespace's Jobs of one task.
+    pub(super) async fn jobs_of_task(
+        &self,
+        namespace: &str,
+        task: &TaskKey,
+    ) -> Result<Answer<Vec<ClusterJob>>, CallError> {
+        let selector = format!("{LABEL_RUN},{LABEL_TASK}={task}");
+        self.list(namespace, &ListParams::default().labels(&selector)).await
     }
 
     /// A namespace's pods of ours that have not ended.

@@ -13,6 +13,7 @@ use crate::adapters::store::{StoreError, StoreResult};
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::kubernetes::identity;
 use crate::domain::kubernetes::secret::{NO_UID, secret};
+use crate::domain::name::TaskKey;
 use crate::domain::pass::NewJob;
 use crate::domain::status::PUBLISHED_SHOWN;
 
@@ -30,6 +31,14 @@ impl KubernetesStore {
         let mut pods = self.cluster.living_pods(namespace).await?;
         pods.extend(self.cluster.pods_of_runs(namespace, &ended_runs(&shown)).await?);
         let read = |job| as_run(job, &pods, listed.now).inspect_err(|error| log::warn!("{error}")).ok();
+        Ok(listed.value.iter().filter_map(read).collect())
+    }
+
+    /// The runs of one task in a namespace, published ones as well. Nobody looks at their pods: of a run
+    /// that has ended it is not known why.
+    pub async fn runs_of_task(&self, namespace: &str, task: &TaskKey) -> StoreResult<Vec<Job>> {
+        let listed = self.cluster.jobs_of_task(namespace, task).await?;
+        let read = |job| as_run(job, &[], listed.now).inspect_err(|error| log::warn!("{error}")).ok();
         Ok(listed.value.iter().filter_map(read).collect())
     }
 

@@ -11,6 +11,7 @@ use crate::domain::job::{Job, JobPhase};
 use crate::domain::name::RunId;
 use crate::domain::pass::Hint;
 use crate::domain::report::{DecisionReport, Outcome};
+use crate::domain::task::task_key;
 use crate::domain::work_item::WorkItem;
 use crate::error::Exit;
 use crate::output::{self, decision_table};
@@ -52,7 +53,11 @@ async fn told(
         output::say(
             "note: PLANE_API_KEY is not set: the event is taken at its word, and nothing else is admitted",
         );
-        let jobs = cluster.runs().await?;
+        let jobs = match task_key(item, cluster.registry()) {
+            Some(task) => cluster.runs_of(&task).await?,
+            // It will be refused: its project is not mapped.
+            None => Vec::new(),
+        };
         let newest = jobs.into_iter().rev().find(|job| job.item == item.id);
         // One that has not begun is gone on with.
         let is_known = |job: &Job| job.created_at >= item.updated_at && job.phase != JobPhase::Queued;
