@@ -336,6 +336,12 @@ impl Store for KubernetesStore {
     }
 
     async fn record_item_state(&self, job: &JobRef, state: &ItemState) -> StoreResult<bool> {
+        // It rests on nothing but the UID, which the patch itself tests.
+        match self.patch(job, &JobPatch::new(&job.uid).item_state(state)).await? {
+            Patched::Done(_) => return Ok(true),
+            Patched::Gone => return Ok(false),
+            Patched::Otherwise => {}
+        }
         let changed =
             self.change(job, |now, _| Change::Make(JobPatch::new(uid(now)).item_state(state))).await?;
         Ok(changed.is_some())
