@@ -44,6 +44,7 @@ const DISPATCHERS: usize = 4;
 const KILLED: u32 = 3;
 /// So many supervisors are killed, each of another task: a third loss would be the last.
 const KILLED_SUPERVISORS: usize = 8;
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(20);
 /// A task whose supervisor is killed begins again half a minute later, and a run is published half a minute
 /// after its end.
 const LONGEST: Duration = Duration::from_secs(400);
@@ -177,6 +178,33 @@ async fn kill_supervisors(world: &Loop, mut random: StdRng) {
     }
 }
 
+/// It goes on by itself; only what killed processes began needs the sweep.
+async fn until_all_are_published(world: &Loop, begun: Instant) {
+    let mut next_sweep = Instant::now() + BETWEEN_SWEEPS;
+    let mut busy_until = Instant::now();
+    loop {
+        let jobs = world.jobs();
+        let is_published = |job: &&Value| job["phase"] == "published" && job["cancel"].is_null();
+        if jobs.iter().filter(is_published).count() == TASKS as usize {
+            return;
+        }
+        assert!(begun.elapsed() < LONGEST, "{jobs:#?} {:#?}", world.processes());
+        if world.is_busy() {
+            busy_until = Instant::now();
+        }
+        if Instant::now() > next_sweep {
+            if busy_until.elapsed() > 3 * BETWEEN_SWEEPS {
+                // Whoever is left waits for a claim to get old: of one that is dead, or that had no answer.
+                world.processes().into_iter().for_each(|(process, _)| kill(process));
+            }
+            world.ten_minutes_pass();
+            world.may_fail(&["sweep"]).await;
+            next_sweep = Instant::now() + BETWEEN_SWEEPS;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// The most runs that an agent had at the same time, from a Job's making to its end.
 fn most_at_once(jobs: &[Value], agent: &str) -> usize {
     let of_agent = || jobs.iter().filter(|job| job["agent"] == agent);
@@ -206,22 +234,7 @@ async fn a_crowd_of_tasks_ends_each_with_one_pull_request_and_one_comment() {
     let killed = dispatch(&world, &raised, &mut random).await;
     println!("{:.0?}: all are dispatched, {killed} dispatchers were killed", begun.elapsed());
 
-    // From here on it goes on by itself: only what killed processes began needs the sweep.
-    let mut next_sweep = Instant::now() + Duration::from_secs(20);
-    loop {
-        let jobs = world.jobs();
-        let is_published = |job: &&Value| job["phase"] == "published" && job["cancel"].is_null();
-        if jobs.iter().filter(is_published).count() == TASKS as usize {
-            break;
-        }
-        assert!(begun.elapsed() < LONGEST, "{jobs:#?} {:#?}", world.processes());
-        if Instant::now() > next_sweep {
-            world.ten_minutes_pass();
-            world.may_fail(&["sweep"]).await;
-            next_sweep = Instant::now() + Duration::from_secs(20);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    until_all_are_published(&world, begun).await;
     killer.await.unwrap();
     println!("{:.0?}: all are published", begun.elapsed());
 

@@ -120,7 +120,7 @@ impl Loop {
     }
 
     /// A run has not ended, or waits to be tried again.
-    fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         let is_live = |job: &Value| job["end"].is_null() && job["phase"] != "published";
         let entries = "SELECT document ->> '$.entries' FROM ledger";
         let entries: String = self.site.store().query_row(entries, [], |row| row.get(0)).unwrap();
