@@ -164,7 +164,9 @@ impl World {
     async fn dispatcher(&self) {
         while !self.over.load(Ordering::Relaxed) {
             let store = self.cluster.store().await;
-            let life = Duration::from_millis(rand::random_range(20..3000));
+            // Some live long enough for a pass and a publication also on a slow machine.
+            let longest = if rand::random_ratio(1, 5) { 30_000 } else { 3000 };
+            let life = Duration::from_millis(rand::random_range(20..longest));
             tokio::time::timeout(life, self.dispatch(&store)).await.ok();
         }
     }
