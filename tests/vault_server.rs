@@ -165,7 +165,7 @@ async fn only_a_server_of_a_known_authority_is_told_anything() {
     site.write("empty.pem", "nothing");
     let empty = site.path("empty.pem").display().to_string();
     for (authority, code, words) in [
-        (server.authority(), 0, "is dispatched"),
+        (server.authority(), 0, "would be dispatched"),
         (other.authority(), 75, "the vault server cannot be reached: invalid peer certificate"),
         (String::new(), 75, "the vault server cannot be reached: invalid peer certificate"),
         (missing, 2, "missing.pem"),
