@@ -114,6 +114,17 @@ fn what_keeps_a_run_from_a_cluster_is_said_with_its_remedy() {
     assert!(said.contains("kubernetes.image"), "{said}");
 }
 
+#[test]
+fn a_cluster_that_does_not_answer_is_not_found_well() {
+    let site = site();
+    site.write("kubeconfig", KUBECONFIG);
+    let mut command = site.command(&["agents", "doctor"]);
+    let output = command.env("KUBECONFIG", site.path("kubeconfig")).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("the API server does not answer") && output.stdout.is_empty(), "{said}");
+}
+
 /// A server that is not there, and one that sends a byte now and then: the end comes within seconds.
 #[test]
 fn a_vault_server_that_does_not_answer_is_said() {

@@ -198,6 +198,6 @@ async fn no_way_in_and_no_answer() {
     let (code, said) = forge.as_app().await;
     assert_eq!(
         (code, said),
-        (Some(75), vec!["unknown: astra/api: it can be reached: GitHub answers 502".to_owned()])
+        (Some(75), vec!["unanswered: astra/api: it can be reached: GitHub answers 502".to_owned()])
     );
 }

@@ -19,7 +19,7 @@ const KEY: &str = "canary-server-5d2f";
 /// What the program is called with.
 type Variables = BTreeMap<&'static str, String>;
 
-/// A server with one agent's secrets and a role for the workflow `dispatch.yml` on `main`.
+/// A server with one agent's secrets and a role for the workflow `run.yml` on `main`.
 async fn server() -> VaultServer {
     let server = VaultServer::new().await;
     let secrets = json!({"data": {"MODEL_KEY": KEY, "NOT_LISTED": "canary-server-other"}});

@@ -26,8 +26,10 @@ pub enum State {
     Failed,
     /// It works, and could be safer.
     Warned,
-    /// It could not be looked at.
+    /// It could not be looked at: this person may not.
     Unknown,
+    /// It could not be looked at: whoever was asked did not answer, and may do next time.
+    Unanswered,
 }
 
 impl Finding {
@@ -46,6 +48,11 @@ impl Finding {
             State::Failed => Self { state: State::Warned, ..finding },
             _ => finding,
         }
+    }
+
+    /// Whoever was asked did not answer, and may do next time.
+    pub fn unanswered(check: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { state: State::Unanswered, ..Self::unknown(check, why, "run this again later") }
     }
 
     /// It could not be looked at.

@@ -86,7 +86,7 @@ mod tests {
             audience: "https://vault.example.com".into(),
             repository_id: 123_456,
             reference: "refs/heads/main".into(),
-            workflow_ref: "octo/astra/.github/workflows/dispatch.yml@refs/heads/main".into(),
+            workflow_ref: "octo/astra/.github/workflows/run.yml@refs/heads/main".into(),
             environment: Some("agents".into()),
         };
         let vega = registry.agents.values().filter(|agent| agent.name.as_str() == "vega");

@@ -11,15 +11,15 @@ pub fn text(findings: &[Finding]) -> String {
             State::Passed => "ok     ",
             State::Failed => "FAILED ",
             State::Warned => "warning",
-            State::Unknown => "unknown",
+            State::Unknown | State::Unanswered => "unknown",
         };
         lines.push(format!("{mark} {}", finding.check));
         lines.extend(finding.faults.iter().map(|fault| format!("          {fault}")));
         lines.extend(finding.remedy.iter().map(|remedy| format!("          → {remedy}")));
     }
     let count = |state| findings.iter().filter(|finding| finding.state == state).count();
-    let counts = [State::Passed, State::Failed, State::Warned, State::Unknown].map(count);
-    let [passed, failed, warned, unknown] = counts;
+    let [passed, failed, warned] = [State::Passed, State::Failed, State::Warned].map(count);
+    let unknown = findings.len() - passed - failed - warned;
     let warned = if warned == 0 { String::new() } else { format!("{warned} warnings, ") };
     lines.push(format!("{passed} passed, {failed} failed, {warned}{unknown} unknown"));
     escape::terminal(&lines.join("\n")).into_owned()

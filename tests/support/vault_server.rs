@@ -21,7 +21,7 @@ pub const ROOT: &str = "root-5d2f-root-5d2f";
 /// What the job shows for a token.
 pub const REQUEST_TOKEN: &str = "request-token-5d2f";
 /// The one workflow that may log in, on `main` and in the environment `agents`.
-pub const WORKFLOW: &str = "octo/app/.github/workflows/dispatch.yml@refs/heads/main";
+pub const WORKFLOW: &str = "octo/app/.github/workflows/run.yml@refs/heads/main";
 /// Made by the server, beside its certificate.
 const AUTHORITY: &str = "vault-ca.pem";
 const ISSUER: &str = "https://token.actions.githubusercontent.com";

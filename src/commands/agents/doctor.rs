@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{doctor_github, probe};
 use crate::adapters::kubernetes::Cluster;
+use crate::adapters::kubernetes::call::CallError;
 use crate::adapters::registry_files;
 use crate::cli::{AgentsDoctorArgs, Format};
 use crate::domain::finding::{Finding, State};
@@ -31,27 +32,54 @@ struct Report {
 
 pub(super) async fn run(args: &AgentsDoctorArgs) -> anyhow::Result<Exit> {
     let registry = registry_files::load(&args.registry.registry)?;
-    let (context, findings, is_unanswered) = if args.github {
-        let found = doctor_github::run(&registry).await?;
-        ("GitHub".to_owned(), found.findings, found.is_unanswered)
+    let (context, findings) = if args.github {
+        ("GitHub".to_owned(), doctor_github::run(&registry).await?)
     } else {
         let cluster = Cluster::connect(registry.kubernetes.context.as_deref()).await?;
+        answers(&cluster).await?;
         let mut findings = examine(&cluster, &registry, &args.api_server).await?;
         if args.probe {
             findings.extend(probe::run(&cluster, &registry).await?);
         }
-        (cluster.context, findings, false)
+        (cluster.context, findings)
     };
-    let failed = findings.iter().any(|finding| finding.state == State::Failed);
+    let exit = exit(&findings);
     match args.format.format {
         Format::Text => output::result(&output::findings::text(&findings))?,
         Format::Json => output::json(&Report { version: 1, context, findings })?,
     }
-    Ok(match (failed, is_unanswered) {
-        (true, _) => Exit::Failed,
-        (false, true) => Exit::Retry,
-        (false, false) => Exit::Handled,
-    })
+    Ok(exit)
+}
+
+/// What is wrong outranks what is not known yet.
+fn exit(findings: &[Finding]) -> Exit {
+    let has = |state| findings.iter().any(|finding| finding.state == state);
+    if has(State::Failed) {
+        Exit::Failed
+    } else if has(State::Unanswered) {
+        Exit::Retry
+    } else {
+        Exit::Handled
+    }
+}
+
+/// Else every question would wait for an answer of its own.
+async fn answers(cluster: &Cluster) -> Result<(), UserError> {
+    match cluster.version().await {
+        Err(CallError::Unavailable(why)) => Err(UserError::retry(
+            format!("the API server does not answer: {why}"),
+            format!("check that `kubectl --context {} version` works, and run this again", cluster.context),
+        )),
+        // Whoever may not ask for the version may ask for other things.
+        _ => Ok(()),
+    }
+}
+
+fn untold(check: impl Into<String>, error: &CallError) -> Finding {
+    match error {
+        CallError::Unavailable(why) => Finding::unanswered(check, why),
+        error => Finding::unknown(check, error.to_string(), READER),
+    }
 }
 
 async fn examine(
@@ -85,7 +113,7 @@ async fn objects(cluster: &Cluster, namespace: &str, manifests: &[Value], option
     for manifest in manifests {
         match cluster.live(manifest).await {
             Ok(live) => faults.extend(drift(manifest, live.as_ref())),
-            Err(error) => return Finding::unknown(check, error.to_string(), READER),
+            Err(error) => return untold(check, &error),
         }
     }
     Finding::new(check, faults, format!("run `astra-dispatch agents provision{option} | kubectl apply -f -`"))
@@ -102,7 +130,7 @@ async fn policies(cluster: &Cluster, agent: &Agent, manifests: &[Value]) -> Find
                 "put what it allows into `network` of the agent, then `kubectl delete networkpolicy -n {namespace} NAME`"
             ),
         ),
-        Err(error) => Finding::unknown(check, error.to_string(), READER),
+        Err(error) => untold(check, &error),
     }
 }
 
@@ -126,7 +154,7 @@ async fn admission(cluster: &Cluster, agent: &Agent) -> Finding {
                 agent.name
             ),
         ),
-        Err(error) => Finding::unknown(check, error.to_string(), READER),
+        Err(error) => untold(check, &error),
     }
 }
 
@@ -149,7 +177,7 @@ async fn removed(cluster: &Cluster, registry: &Registry) -> Finding {
                 format!("when their runs are published: `kubectl delete namespace {}`", removed.join(" "));
             Finding::new(check, removed.iter().map(|name| format!("{name} is left over")).collect(), remedy)
         }
-        Err(error) => Finding::unknown(check, error.to_string(), READER),
+        Err(error) => untold(check, &error),
     }
 }
 
@@ -159,7 +187,7 @@ async fn access(cluster: &Cluster, check: &AccessCheck) -> Finding {
         match cluster.is_allowed(&check.who, question).await {
             Ok(allowed) if allowed == question.allowed => {}
             Ok(_) => faults.push(question.fault(&check.who)),
-            Err(error) => return Finding::unknown(check.check.clone(), error.to_string(), READER),
+            Err(error) => return untold(check.check.clone(), &error),
         }
     }
     Finding::new(

@@ -12,28 +12,17 @@ use crate::domain::name::{Branch, Repository};
 use crate::domain::registry::Registry;
 use crate::error::UserError;
 
-/// What was found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) findings: Vec<Finding>,
-    /// GitHub did not answer a question, so there is more to be known.
-    pub(super) is_unanswered: bool,
-}
-
-impl Found {
-    /// What nobody mends by himself is a failure; the rest is worth another try.
-    fn untold(&mut self, check: String, fault: &GitHubFault) {
-        self.findings.push(if fault.is_passing() {
-            self.is_unanswered = true;
-            Finding::unknown(check, fault.to_string(), "run this again later")
-        } else {
-            Finding::new(check, vec![fault.to_string()], fault.remedy())
-        });
+/// What does not mend itself is a failure; the rest is worth another try.
+fn untold(check: String, fault: &GitHubFault) -> Finding {
+    if fault.is_passing() {
+        Finding::unanswered(check, fault.to_string())
+    } else {
+        Finding::new(check, vec![fault.to_string()], fault.remedy())
     }
 }
 
 /// Looks at every repository of `projects:`.
-pub(super) async fn run(registry: &Registry) -> anyhow::Result<Found> {
+pub(super) async fn run(registry: &Registry) -> anyhow::Result<Vec<Finding>> {
     let tokens = Tokens::of_environment()?.ok_or_else(|| {
         UserError::usage(
             "there is no way to sign in to GitHub",
@@ -49,32 +38,35 @@ pub(super) async fn run(registry: &Registry) -> anyhow::Result<Found> {
     let own = std::env::var("GITHUB_REPOSITORY").ok().and_then(|name| name.parse().ok());
     let others = own.into_iter().chain(registry.run_log.repository.clone());
     let names: Vec<Repository> = repositories.keys().cloned().chain(others).collect();
-    let mut found = Found::default();
+    let mut found = Vec::new();
     let mut installations: BTreeMap<u64, Installation> = BTreeMap::new();
     for (name, bases) in &repositories {
         match access(&inspection, name, &mut installations).await {
-            Ok(findings) => found.findings.extend(findings),
+            Ok(findings) => found.extend(findings),
             Err(fault) => {
-                found.untold(format!("{name}: it can be reached"), &fault);
+                found.push(untold(format!("{name}: it can be reached"), &fault));
                 continue;
             }
         }
         match rules(&inspection, name, bases).await {
-            Ok(findings) => found.findings.extend(findings),
-            Err(fault) => found.untold(format!("{name}: its rules can be read"), &fault),
+            Ok(findings) => found.extend(findings),
+            Err(fault) => found.push(untold(format!("{name}: its rules can be read"), &fault)),
         }
         match inspection.workflows(name).await {
-            Ok(workflows) => found.findings.push(workflows::judge(name, &workflows)),
-            Err(fault) => found.untold(format!("{name}: its workflows can be read"), &fault),
+            Ok(workflows) => found.push(workflows::judge(name, &workflows)),
+            Err(fault) => found.push(untold(format!("{name}: its workflows can be read"), &fault)),
         }
     }
     for installation in installations.values() {
-        found.findings.push(installation.excess());
+        found.push(installation.excess());
         match reachable(&inspection, installation).await {
-            Ok(reachable) => found.findings.push(installation.reach(&names, reachable.as_deref())),
+            Ok(reachable) => found.push(installation.reach(&names, reachable.as_deref())),
             Err(fault) => {
                 let account = &installation.account;
-                found.untold(format!("{account}: which repositories the App reaches can be read"), &fault);
+                found.push(untold(
+                    format!("{account}: which repositories the App reaches can be read"),
+                    &fault,
+                ));
             }
         }
     }
@@ -83,12 +75,10 @@ pub(super) async fn run(registry: &Registry) -> anyhow::Result<Found> {
 
 /// Whether runs can work in one repository.
 pub(in crate::commands) async fn github_access(inspection: &Inspection, name: &Repository) -> Vec<Finding> {
-    let mut found = Found::default();
     match access(inspection, name, &mut BTreeMap::new()).await {
-        Ok(findings) => return findings,
-        Err(fault) => found.untold(format!("{name}: it can be reached"), &fault),
+        Ok(findings) => findings,
+        Err(fault) => vec![untold(format!("{name}: it can be reached"), &fault)],
     }
-    found.findings
 }
 
 /// Whether runs can work in a repository.
