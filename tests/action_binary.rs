@@ -213,6 +213,11 @@ fn a_release_is_pinned_once_and_never_changed() {
         assert_eq!(fs::read_to_string(path("action/version")).unwrap(), "1.2.3\n");
     }
 
+    // One of an older line may be asked for, and does not become the one that is taken.
+    assert!(pin(directory.path(), &["digests", "1.1.9", release]).status.success());
+    assert!(fs::read_to_string(path("action/digests")).unwrap().contains("\n1.1.9 aarch64"));
+    assert_eq!(fs::read_to_string(path("action/version")).unwrap(), "1.2.3\n");
+
     fs::write(path("release/astra-dispatch-x86_64-unknown-linux-gnu"), "another").unwrap();
     let again = pin(directory.path(), &["digests", "1.2.3", release]);
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("another digest"));

@@ -26,7 +26,8 @@ pub enum KeyState {
 
 /// Asks the API at this address.
 pub async fn check(address: &str, key: &SecretString) -> anyhow::Result<Result<KeyState, CallFault>> {
-    let mut url = token_http::address(address.trim_end_matches('/'))?;
+    let mut url =
+        token_http::address(address.trim_end_matches('/')).map_err(|error| error.at("ANTHROPIC_BASE_URL"))?;
     url.set_path(&format!("{}/v1/models", url.path().trim_end_matches('/')));
     let request = token_http::client(None)?
         .get(url)

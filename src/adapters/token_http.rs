@@ -61,7 +61,7 @@ pub(super) fn client(ca_file: Option<&Path>) -> anyhow::Result<reqwest::Client> 
 
 /// An address that a token may be sent to: https, or this machine.
 pub(super) fn address(text: &str) -> Result<Url, UserError> {
-    let wrong = |cause: &str| UserError::usage(cause, "give an address like https://vault.example.com:8200");
+    let wrong = |cause: &str| UserError::usage(cause, "give an address like https://host.example.com");
     let url = Url::parse(text).map_err(|_| wrong("this is no address"))?;
     let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {

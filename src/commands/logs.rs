@@ -56,6 +56,11 @@ async fn of_pod(cluster: &OnCluster, args: &LogsArgs) -> anyhow::Result<Exit> {
             job = cluster.known_job(&args.run).await?;
         }
     }
+    // The last step's log ends a moment before its run.
+    while args.follow && !has_ended(&job) {
+        tokio::time::sleep(POD_POLL).await;
+        job = cluster.known_job(&args.run).await?;
+    }
     if !any {
         output::say("note: there is no log: its pod has not started, or is gone");
     }

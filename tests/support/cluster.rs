@@ -70,7 +70,8 @@ pub fn images(authority: Option<&Path>) -> Images {
     }
 }
 
-fn image(options: &[&str], sources: &[&str]) -> String {
+/// Puts an image onto the node, see tests/cluster/image; its name by digest.
+pub fn image(options: &[&str], sources: &[&str]) -> String {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/image"))
         .args(options)
         .arg(format!("localhost/astra-{:08x}:1", rand::random::<u32>()))

@@ -88,13 +88,18 @@ struct Shared {
 impl ModelApi {
     /// Starts an API with these answers; the last one is given again and again.
     pub fn start(script: impl IntoIterator<Item = Answer>) -> Self {
+        Self::start_at(std::net::Ipv4Addr::LOCALHOST.into(), script)
+    }
+
+    /// The same, at this address of the machine; 0.0.0.0 is each of them.
+    pub fn start_at(address: std::net::IpAddr, script: impl IntoIterator<Item = Answer>) -> Self {
         let shared = Arc::new(Mutex::new(Shared { script: script.into_iter().collect(), requests: vec![] }));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .expect("runtime");
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("listen");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind((address, 0))).expect("listen");
         let url = format!("http://{}", listener.local_addr().expect("address"));
         let router = Router::new().fallback(answer).with_state(shared.clone());
         runtime.spawn(async move { axum::serve(listener, router).await });
