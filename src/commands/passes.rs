@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::adapters::store::drive::{Deliver, ItemStates, drive, drive_publication, drive_start_write};
 use crate::adapters::store::{Items, Store, StoreError, StoreResult};
 use crate::domain::decision::Verdict;
@@ -14,12 +16,16 @@ use crate::domain::pass::{
     StateTarget, Subject, TaskOutcome, Timing,
 };
 use crate::error::UserError;
+use crate::output;
 
 /// A pass that has more to do is repeated at once, but not for ever: the next event or the end of
 /// a run goes on from there.
 const MOST_PASSES: u32 = 20;
 /// A publication that failed is tried again by the same process no sooner than this.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// A workflow starts quicker than a run may be published (its last move in Plane must be over): that is
+/// waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 /// Which moves of items are made, by where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,14 +90,7 @@ impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
             }
             let mut next = self.pass_once(Vec::new(), None).await?;
             again = self.publish_all(&mut next).await? || next.again;
-            next.outcomes.into_iter().for_each(|outcome| add_outcome(&mut report, outcome));
-            report.released.extend(next.released);
-            report.problems.extend(next.problems);
-            report.published.extend(next.published);
-            report.unpublished.extend(next.unpublished);
-            report.unpublished.retain(|run, _| !report.published.contains(run));
-            report.wake_at = next.wake_at;
-            report.publishable_at = next.publishable_at;
+            add(&mut report, next);
         }
         Ok(report)
     }
@@ -176,6 +175,27 @@ impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
             .await
             .map_err(|error| (self.remedy)(error).into())
     }
+}
+
+/// Adds what a later pass did.
+pub(crate) fn add<'w>(report: &mut PassReport<'w>, next: PassReport<'w>) {
+    next.outcomes.into_iter().for_each(|outcome| add_outcome(report, outcome));
+    report.released.extend(next.released);
+    report.problems.extend(next.problems);
+    report.published.extend(next.published);
+    report.unpublished.extend(next.unpublished);
+    report.unpublished.retain(|run, _| !report.published.contains(run));
+    report.wake_at = next.wake_at;
+    report.publishable_at = next.publishable_at;
+}
+
+/// Waits until a run may be published, if that is still to come and worth waiting for. `true`: it was waited.
+pub(crate) async fn wait_for(at: Option<Timestamp>) -> bool {
+    let wait = at.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
+    let Some(wait) = wait.filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT) else { return false };
+    output::say(&format!("a run may be published in {} s: waiting", wait.as_secs() + 1));
+    tokio::time::sleep(wait).await;
+    true
 }
 
 /// A task that waited in one pass and was begun in the next has the later outcome.

@@ -12,10 +12,10 @@ use crate::adapters::plane::PlaneClient;
 use crate::adapters::registry_files;
 use crate::adapters::run_directory::{RunDirectory, SUBJECT};
 use crate::cli::{ExecutorChoice, PlaceArgs, RegistryArgs, StateArgs};
-use crate::commands::credentials;
 use crate::commands::local::{Local, store_error};
 use crate::commands::on_cluster::OnCluster;
 use crate::commands::word::Forge;
+use crate::commands::{credentials, passes};
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::ledger::Ledger;
 use crate::domain::name::{Repository, RunId};
@@ -88,6 +88,15 @@ impl Place {
             Self::Local(local) => local.pass(hints, stop).await,
             Self::Cluster(cluster) => cluster.pass(hints, stop).await,
         }
+    }
+
+    /// The same, and once more when a run that has just ended may be published, if that is soon.
+    pub(crate) async fn publishing_pass(&self, hints: Vec<Hint>) -> anyhow::Result<PassReport<'_>> {
+        let mut report = self.pass(hints, None).await?;
+        if passes::wait_for(report.publishable_at).await {
+            passes::add(&mut report, self.pass(Vec::new(), None).await?);
+        }
+        Ok(report)
     }
 
     /// The registry in use.

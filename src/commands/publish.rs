@@ -3,14 +3,13 @@
 //! way to either.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::json;
 
 use crate::adapters::local::StateDirectory;
 use crate::adapters::run_directory::{PUBLISH_PAGE, PUBLISH_PLAN, PUBLISH_TOLD};
 use crate::cli::{Format, PublishArgs};
+use crate::commands::passes::wait_for;
 use crate::commands::place::Place;
 use crate::commands::word::Told;
 use crate::domain::escape;
@@ -19,10 +18,6 @@ use crate::domain::message;
 use crate::domain::name::RunId;
 use crate::error::Exit;
 use crate::output::{self, decision_table, workflow};
-
-/// A workflow starts quicker than a run may be published (its last move in Plane must be over): that is
-/// waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     let place = Place::open(&args.place, args.git.git_base_url.as_deref()).await?;
@@ -37,12 +32,7 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     let margin = place.claim_margin();
     wait_for(before.iter().filter_map(|job| Some(job.end.as_ref()?.at + margin)).max()).await;
     // The pass publishes everything that has ended; a run that was named is only reported by name.
-    let mut report = place.pass(Vec::new(), None).await?;
-    if wait_for(report.publishable_at).await {
-        let next = place.pass(Vec::new(), None).await?;
-        report.problems.extend(next.problems);
-        report.unpublished.extend(next.unpublished);
-    }
+    let mut report = place.publishing_pass(Vec::new()).await?;
     for problem in &report.problems {
         output::say(&escape::terminal(&format!("note: {problem}")));
     }
@@ -58,15 +48,6 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     let why_not = asked.map(|job| why_not(job, report.unpublished.get(&job.run)));
     tell(place.state(), args.format.format, &published, &report.unpublished, why_not)?;
     Ok(if report.problems.is_empty() { Exit::Handled } else { Exit::Retry })
-}
-
-/// Waits until then, if it is still to come and worth waiting for. `true`: it was waited.
-async fn wait_for(at: Option<Timestamp>) -> bool {
-    let wait = at.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok());
-    let Some(wait) = wait.filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT) else { return false };
-    output::say(&format!("a run may be published in {} s: waiting", wait.as_secs() + 1));
-    tokio::time::sleep(wait).await;
-    true
 }
 
 /// Why a run that was asked for is not published.

@@ -29,7 +29,7 @@ pub(super) async fn run(args: &SweepArgs) -> anyhow::Result<Exit> {
     let (listed, mut problems) = list(&place).await;
     let runs = place.runs().await.inspect_err(|error| problems.push(format!("{error:#}"))).ok();
     let found = Found::new(&listed, &place.ledger().await?, runs.as_deref(), place.registry());
-    let pass = place.pass(found.hints.clone(), None).await?;
+    let pass = place.publishing_pass(found.hints.clone()).await?;
     problems.extend(pass.problems.iter().cloned());
     if let Some(plane) = place.plane() {
         word::tell_outcomes(plane, &pass).await;
