@@ -14,5 +14,6 @@ pub mod adapters;
 pub mod cli;
 pub mod commands;
 pub mod domain;
+pub mod environment;
 pub mod error;
 pub mod output;

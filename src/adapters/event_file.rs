@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::domain::event::Event;
+use crate::environment;
 use crate::error::UserError;
 
 /// How long an event may be, in bytes. Plane takes requests of up to 5 MB, and its webhook carries
@@ -13,7 +14,7 @@ pub const LONGEST_EVENT: u64 = 32 * 1024 * 1024;
 
 /// The event file of the workflow that this program runs in; `None` outside of one.
 pub fn of_workflow() -> Option<PathBuf> {
-    std::env::var_os("GITHUB_EVENT_PATH").filter(|path| !path.is_empty()).map(PathBuf::from)
+    environment::value("GITHUB_EVENT_PATH").map(PathBuf::from)
 }
 
 /// Reads the event in a file; `-` is stdin.

@@ -4,6 +4,7 @@
 //! file system monitor, no filters, and one allowed transport. The credential is handed over by an
 //! environment variable that a credential helper reads: it is in no argument, URL or file.
 
+use crate::environment;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -204,10 +205,9 @@ impl Git {
     }
 
     fn environment(&self) -> Vec<(OsString, OsString)> {
-        let inherited = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let mut variables: Vec<(OsString, OsString)> = Vec::new();
         let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
-        set("PATH", inherited("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
+        set("PATH", environment::value("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
         set("HOME", "/nonexistent".into());
         set("LC_ALL", "C".into());
         set("GIT_DIR", self.directory.clone().into());
@@ -235,7 +235,7 @@ impl Git {
         set("GIT_ALLOW_PROTOCOL", transport.into());
         if let Some(remote) = &self.remote {
             for name in NETWORK_VARIABLES {
-                if let Some(value) = inherited(name) {
+                if let Some(value) = environment::value(name) {
                     set(name, value);
                 }
             }

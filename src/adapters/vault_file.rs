@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use super::registry_files::LARGEST_FILE;
 use super::vault_server::CA_VARIABLE;
 use crate::domain::vault::{Unreadable, Vault, decode, encode, not_admitted, recipient_lines};
+use crate::environment;
 use crate::error::UserError;
 
 /// The vault's name within the registry.
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Identities {
 /// absolute.
 pub fn paths_for_child() -> impl Iterator<Item = (&'static str, OsString)> {
     [IDENTITY_VARIABLE, CA_VARIABLE].into_iter().filter_map(|name| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty() && !is_inline(value))?;
+        let value = environment::value(name).filter(|value| !is_inline(value))?;
         Some((name, std::path::absolute(value).ok()?.into_os_string()))
     })
 }
@@ -57,7 +58,7 @@ fn is_inline(value: &OsStr) -> bool {
 impl Identities {
     /// Reads [`IDENTITY_VARIABLE`]; `None` where it is not set.
     pub fn from_environment() -> Result<Option<Self>, UserError> {
-        let Some(value) = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty()) else {
+        let Some(value) = environment::value(IDENTITY_VARIABLE) else {
             return Ok(None);
         };
         let inline = value.to_str().filter(|_| is_inline(&value));

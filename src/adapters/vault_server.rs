@@ -13,6 +13,7 @@ use super::workflow_identity::{IdentityFault, WorkflowIdentity};
 use crate::domain::registry::Agent;
 use crate::domain::vault::keys_of;
 use crate::domain::vault_answer::{self, VaultRefusal};
+use crate::environment;
 use crate::error::UserError;
 use crate::output::workflow;
 
@@ -85,10 +86,9 @@ const SERVER: &str = "the vault server";
 impl VaultServer {
     /// The server of `VAULT_ADDR`, which is set.
     pub fn from_environment() -> anyhow::Result<Self> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let given = variable(ADDRESS_VARIABLE).unwrap_or_default();
+        let given = environment::text(ADDRESS_VARIABLE).unwrap_or_default();
         address(&given).map_err(|error| error.at(ADDRESS_VARIABLE))?;
-        let login = match variable("VAULT_TOKEN") {
+        let login = match environment::text("VAULT_TOKEN") {
             Some(token) => Login::Token(token.into()),
             None => Login::Workflow(WorkflowIdentity::from_environment()?.ok_or_else(|| {
                 UserError::usage(
@@ -98,7 +98,7 @@ impl VaultServer {
                 .at(ADDRESS_VARIABLE)
             })?),
         };
-        let http = client(variable(CA_VARIABLE).as_deref().map(Path::new))?;
+        let http = client(environment::text(CA_VARIABLE).as_deref().map(Path::new))?;
         Ok(Self { http, address: given.trim_end_matches('/').to_owned(), login })
     }
 

@@ -7,6 +7,7 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::token_http::{self, CallFault};
+use crate::environment;
 use crate::error::UserError;
 
 /// The variable with the address that gives tokens; the runner sets it where the job may have them.
@@ -58,8 +59,8 @@ impl IdentityFault {
 impl WorkflowIdentity {
     /// The job's own; `None` where it has none.
     pub fn from_environment() -> Result<Option<Self>, UserError> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (Some(url), Some(token)) = (variable(URL_VARIABLE), variable(TOKEN_VARIABLE)) else {
+        let (Some(url), Some(token)) = (environment::text(URL_VARIABLE), environment::text(TOKEN_VARIABLE))
+        else {
             return Ok(None);
         };
         let url = token_http::address(&url).map_err(|error| error.at(URL_VARIABLE))?;

@@ -11,6 +11,7 @@ use crate::adapters::vault_server::{ADDRESS_VARIABLE, VaultServer};
 use crate::domain::name::AgentName;
 use crate::domain::registry::{Agent, Registry};
 use crate::domain::vault::{Vault, keys_of};
+use crate::environment;
 use crate::error::{Exit, UserError};
 use crate::output::workflow;
 
@@ -51,7 +52,7 @@ impl Held {
     /// an error: falling back to another source would hide that. In a workflow, the runner is told of every
     /// value in it.
     pub(crate) fn open(registry: &Path) -> anyhow::Result<Self> {
-        let is_elsewhere = std::env::var_os(ADDRESS_VARIABLE).is_some_and(|value| !value.is_empty());
+        let is_elsewhere = environment::value(ADDRESS_VARIABLE).is_some();
         if is_elsewhere {
             return Ok(Self::Elsewhere);
         }
@@ -124,7 +125,7 @@ pub(crate) fn find(held: &Held, agent: &AgentName, key: &str) -> Option<Sourced>
 }
 
 fn of_environment(key: &str) -> Option<SecretString> {
-    std::env::var(key).ok().filter(|value| !value.is_empty()).map(SecretString::from)
+    environment::text(key).map(SecretString::from)
 }
 
 /// In a workflow that carries runs out itself, tells the runner of every value that [`find`] would find for

@@ -16,6 +16,7 @@ use crate::commands::meant::meant;
 use crate::commands::{dispatch, status};
 use crate::domain::init;
 use crate::domain::result::RunOutcome;
+use crate::environment;
 use crate::error::{Exit, UserError};
 use crate::output;
 
@@ -73,7 +74,7 @@ pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 
 /// A model costs money and needs a key: better said before anything is made.
 fn check_runtime(runtime: DemoRuntime) -> anyhow::Result<()> {
-    let has_key = std::env::var_os(KEY).is_some_and(|key| !key.is_empty());
+    let has_key = environment::value(KEY).is_some();
     if runtime == DemoRuntime::ClaudeCode && !has_key {
         return Err(UserError::usage(
             "the Claude Code CLI needs a key",

@@ -10,6 +10,7 @@ use crate::domain::escape;
 use crate::domain::finding::{Finding, State};
 use crate::domain::init::{self, Images, Prepared, REGISTRY, Setup, Tracker};
 use crate::domain::registry::{Content, Fault, NewFile, Severity, SourceFile, Sources, parse};
+use crate::environment;
 use crate::error::{Exit, UserError};
 use crate::output;
 
@@ -97,7 +98,7 @@ async fn setup(
             (Tracker::stand_in(&repository), Vec::new())
         }
     };
-    let has_model_address = is_set("ANTHROPIC_BASE_URL");
+    let has_model_address = environment::value("ANTHROPIC_BASE_URL").is_some();
     let agent = args.agent.clone();
     let action = args.action_commit.clone();
     Ok((Setup { tracker, repository, base, agent, has_model_address, images, action }, found))
@@ -181,16 +182,12 @@ fn diff(change: &Change<'_>) -> String {
 fn say_next(setup: &Setup) {
     let prepared = Prepared {
         has_claude: has_program("claude"),
-        has_model_key: is_set("ANTHROPIC_API_KEY"),
-        has_github_token: is_set("GITHUB_TOKEN"),
+        has_model_key: environment::value("ANTHROPIC_API_KEY").is_some(),
+        has_github_token: environment::value("GITHUB_TOKEN").is_some(),
     };
     output::say("\nNext:");
     for (command, why) in init::next_steps(setup, prepared) {
         let why = if why.is_empty() { String::new() } else { format!("    # {why}") };
         output::say(&format!("  {command}{why}"));
     }
-}
-
-fn is_set(name: &str) -> bool {
-    std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }

@@ -23,6 +23,7 @@ use crate::domain::pass::{Hint, PassReport, Timing};
 use crate::domain::publish::Subject;
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::run_plan::Surroundings;
+use crate::environment;
 use crate::error::UserError;
 use crate::output::{self, workflow};
 
@@ -235,7 +236,7 @@ fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<Strin
         }
         return Ok(given.to_owned());
     }
-    let server = || std::env::var("GITHUB_SERVER_URL").ok().filter(|url| !url.is_empty());
+    let server = || environment::text("GITHUB_SERVER_URL");
     Ok(kept.or_else(server).unwrap_or_else(|| GITHUB.to_owned()))
 }
 

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 
 use crate::domain::{escape, mask};
+use crate::environment;
 
 /// The variable by which a program knows that it is a step of a GitHub workflow.
 pub const WORKFLOW_VARIABLE: &str = "GITHUB_ACTIONS";
@@ -56,27 +56,23 @@ fn masks<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
 
 /// Sets outputs of the step, in the file that `GITHUB_OUTPUT` names; without one, sets nothing.
 pub fn set_outputs(outputs: &[(&str, String)]) -> anyhow::Result<()> {
-    let Some(path) = std::env::var_os("GITHUB_OUTPUT").filter(|path| !path.is_empty()) else {
-        return Ok(());
-    };
     // Values hold the words of strangers, who must not be able to end theirs and begin another.
     let delimiter = format!("astra-{:032x}", rand::random::<u128>());
-    append(Path::new(&path), &assignments(outputs, &delimiter))
-        .with_context(|| format!("write the step's outputs to {}", path.display()))
+    append("GITHUB_OUTPUT", &assignments(outputs, &delimiter))
 }
 
 /// Adds to the page that GitHub shows for the step (Markdown), in the file that `GITHUB_STEP_SUMMARY`
 /// names; without one, adds nothing.
 pub fn add_summary(markdown: &str) -> anyhow::Result<()> {
-    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else {
-        return Ok(());
-    };
-    append(Path::new(&path), &format!("{}\n\n", markdown.trim_end()))
-        .with_context(|| format!("write the step's summary to {}", path.display()))
+    append("GITHUB_STEP_SUMMARY", &format!("{}\n\n", markdown.trim_end()))
 }
 
-fn append(path: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
+/// Adds to the file that a variable names, if it is set.
+fn append(variable: &str, text: &str) -> anyhow::Result<()> {
+    let Some(path) = environment::value(variable) else { return Ok(()) };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("write to the file of {variable}, {}", path.display()))
 }
 
 /// The lines of that file. Source: "Setting an output parameter" and "Multiline strings" of GitHub's

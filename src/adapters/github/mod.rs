@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::tls;
 use crate::domain::github_answer::{AnswerHead, GitHubFault, judge, refused, words};
+use crate::environment;
 use crate::error::UserError;
 
 pub mod app_token;
@@ -59,7 +60,7 @@ impl GitHub {
 
     /// The API that `GITHUB_API_URL` names, else that of the server with these Git remotes.
     pub fn beside(git_base_url: &str) -> anyhow::Result<Self> {
-        let url = std::env::var("GITHUB_API_URL").ok().filter(|url| !url.is_empty());
+        let url = environment::text("GITHUB_API_URL");
         let beside = || match git_base_url.trim_end_matches('/') {
             GITHUB => GITHUB_API.to_owned(),
             // Where GitHub Enterprise Server has it.

@@ -8,6 +8,7 @@ use kube::client::AuthError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::call::AnsweringSince;
+use crate::environment;
 use crate::error::{Exit, UserError};
 
 /// How long it may take to reach the API server.
@@ -110,7 +111,7 @@ fn unusable(error: &dyn std::error::Error, place: &str) -> UserError {
 }
 
 fn has_kubeconfig() -> bool {
-    let named = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    let named = environment::value("KUBECONFIG").is_some();
     let home = std::env::var_os("HOME").map(PathBuf::from);
     named || home.is_some_and(|home| home.join(".kube/config").exists())
 }

@@ -26,6 +26,7 @@ use crate::domain::plane_answer::{self, Answer, PlaneRefusal};
 use crate::domain::registry::Plane;
 use crate::domain::request_budget::{DEFAULT_RATE, Importance, RequestBudget};
 use crate::domain::work_item::WorkItem;
+use crate::environment;
 use crate::error::UserError;
 
 /// How long one request may take, from connecting to the last byte.
@@ -162,9 +163,8 @@ impl PlaneClient {
     /// The client that the environment asks for: none without `PLANE_API_KEY`; `PLANE_BASE_URL`
     /// stands before the registry's address. `state`: a directory in which to keep what seldom changes.
     pub fn of_environment(plane: &Plane, state: Option<&Path>) -> anyhow::Result<Option<Self>> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let Some(key) = variable("PLANE_API_KEY") else { return Ok(None) };
-        let url = variable("PLANE_BASE_URL").unwrap_or_else(|| plane.url.clone());
+        let Some(key) = environment::text("PLANE_API_KEY") else { return Ok(None) };
+        let url = environment::text("PLANE_BASE_URL").unwrap_or_else(|| plane.url.clone());
         let tls = tls::client_config(None)?;
         let mut client = Self::new(&url, &plane.workspace, key.into(), DEFAULT_RATE, PATIENCE, tls)?;
         client.catalog = Mutex::new(catalog::Catalog::kept_in(state.map(Path::to_owned)));

@@ -14,6 +14,7 @@ use crate::domain::kubernetes::provision;
 use crate::domain::name::AgentName;
 use crate::domain::registry::Agent;
 use crate::domain::vault_provision::{Workflow, commands};
+use crate::environment;
 use crate::error::{Exit, UserError};
 use crate::output;
 
@@ -78,7 +79,7 @@ fn workflow(args: &VaultRoleArgs) -> Result<Option<Workflow>, UserError> {
     else {
         return Ok(None);
     };
-    let audience = std::env::var(ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty());
+    let audience = environment::text(ADDRESS_VARIABLE);
     let audience = audience.ok_or_else(|| {
         UserError::usage(
             "the audience of the workflow's token is the vault server's address, and it is not set",

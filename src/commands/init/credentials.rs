@@ -10,6 +10,7 @@ use crate::adapters::model_key::{self, KeyState};
 use crate::commands::agents::github_access;
 use crate::domain::finding::Finding;
 use crate::domain::init::{SYSTEM_NAMESPACE, Setup};
+use crate::environment;
 
 /// What came out.
 pub(super) async fn verify(setup: &Setup) -> anyhow::Result<Vec<Finding>> {
@@ -18,7 +19,7 @@ pub(super) async fn verify(setup: &Setup) -> anyhow::Result<Vec<Finding>> {
         let inspection = Inspection::new(GitHub::of_environment()?, tokens);
         found.extend(github_access(&inspection, &setup.repository).await);
     }
-    if let Some(key) = variable("ANTHROPIC_API_KEY") {
+    if let Some(key) = environment::text("ANTHROPIC_API_KEY") {
         found.push(model(key.into()).await?);
     }
     if setup.images.is_some() {
@@ -27,12 +28,8 @@ pub(super) async fn verify(setup: &Setup) -> anyhow::Result<Vec<Finding>> {
     Ok(found)
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 async fn model(key: SecretString) -> anyhow::Result<Finding> {
-    let address = variable("ANTHROPIC_BASE_URL").unwrap_or_else(|| model_key::ADDRESS.to_owned());
+    let address = environment::text("ANTHROPIC_BASE_URL").unwrap_or_else(|| model_key::ADDRESS.to_owned());
     let check = "Anthropic: ANTHROPIC_API_KEY is accepted";
     let later = "the first run will tell";
     Ok(match model_key::check(&address, &key).await? {

@@ -7,6 +7,7 @@ use crate::domain::finding::Finding;
 use crate::domain::init::{LABEL, Tracker, review_state};
 use crate::domain::plane_answer::PlaneRefusal;
 use crate::domain::registry::Plane;
+use crate::environment;
 use crate::error::UserError;
 
 use super::questions::Questions;
@@ -16,11 +17,10 @@ pub(super) async fn tracker(
     args: &InitArgs,
     questions: &mut Questions<impl std::io::BufRead>,
 ) -> anyhow::Result<Option<(Tracker, Vec<Finding>)>> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if variable("PLANE_API_KEY").is_none() {
+    if environment::text("PLANE_API_KEY").is_none() {
         return Ok(None);
     }
-    let url = match args.plane_url.clone().or_else(|| variable("PLANE_BASE_URL")) {
+    let url = match args.plane_url.clone().or_else(|| environment::text("PLANE_BASE_URL")) {
         Some(url) => url,
         None => questions.ask("Plane's address, such as https://plane.example.com", "--plane-url URL")?,
     };

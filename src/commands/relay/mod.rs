@@ -21,6 +21,7 @@ use crate::domain::name::Repository;
 use crate::domain::registry::Registry;
 use crate::domain::relay::filter::Filter;
 use crate::domain::relay::signature::Secrets;
+use crate::environment;
 use crate::error::{Exit, UserError};
 use crate::output;
 
@@ -95,7 +96,7 @@ fn repository(args: &RelayArgs) -> Result<Repository, UserError> {
     if let Some(repository) = &args.repository {
         return Ok(repository.clone());
     }
-    let named = std::env::var("GITHUB_REPOSITORY").ok().filter(|name| !name.is_empty());
+    let named = environment::text("GITHUB_REPOSITORY");
     let named = named.ok_or_else(|| {
         UserError::usage("no repository is named", "give --repository OWNER/NAME, the one with the workflow")
     })?;

@@ -33,6 +33,7 @@ use crate::domain::runtime::{
     FILE_LIMIT, HOME_LIMIT, Invocation, Places, ProcessEnd, Prompts, Reading, Stop, Stream, TRANSCRIPT_LIMIT,
     WORKSPACE_LIMIT, invocation, not_started,
 };
+use crate::environment;
 use crate::error::{Exit, UserError};
 use crate::output;
 
@@ -87,8 +88,7 @@ async fn carry_out(
     if let Some(report) = missing_credentials(plan, credentials) {
         return Ok(report);
     }
-    let path =
-        std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
+    let path = environment::value("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let Some(program) = find_program(&invocation.program, &path, &directory.workspace()) else {
         return Ok(missing_program(&invocation));
     };

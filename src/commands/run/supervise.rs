@@ -22,6 +22,7 @@ use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::run_plan::RunPlan;
 use crate::domain::secret_scan::SecretPrints;
 use crate::domain::vault::GIT_TOKEN;
+use crate::environment;
 use crate::error::Exit;
 use crate::output;
 
@@ -228,7 +229,7 @@ impl Credentials {
 }
 
 fn of_caller(name: &&str) -> Option<(String, OsString)> {
-    let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+    let value = environment::value(name)?;
     Some(((*name).to_owned(), value))
 }
 

@@ -237,10 +237,11 @@ pub fn foreign_policies(ours: &[Value], live: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Namespaces of agents that are no longer in the registry.
+/// Namespaces of agents that are no longer in the registry, but for those that are being deleted.
 pub fn removed_agents(registry: &Registry, namespaces: &[Value]) -> Vec<String> {
     namespaces
         .iter()
+        .filter(|namespace| namespace["metadata"]["deletionTimestamp"].is_null())
         .filter_map(|namespace| {
             let agent = namespace["metadata"]["labels"][LABEL_AGENT].as_str()?;
             let known = registry.agents.keys().any(|name| name.as_str() == agent);

@@ -40,9 +40,12 @@ fn more_rights_are_drift_too() {
 fn an_agent_that_left_is_noticed() {
     let namespace =
         |name: &str, agent: &str| json!({"metadata": {"name": name, "labels": {LABEL_AGENT: agent}}});
+    let mut going = namespace("agent-going", "going");
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let namespaces = [
         namespace("agent-vega", "vega"),
         namespace("agent-gone", "gone"),
+        going,
         json!({"metadata": {"name": "x"}}),
     ];
     assert_eq!(removed_agents(&sample(), &namespaces), ["agent-gone"]);
