@@ -44,8 +44,10 @@ pub(super) struct Forwarder {
 enum Next {
     /// Look again at once.
     Again,
-    /// Nothing is due for this long.
-    Idle(Duration),
+    /// Nothing waits.
+    Idle,
+    /// Nothing is due for this long, whatever else arrives: an edit is due by its first event.
+    Due(Duration),
     /// It failed.
     Failed(Failure),
 }
@@ -82,24 +84,26 @@ impl Forwarder {
                     delays = backoff.build();
                     continue;
                 }
-                Next::Idle(wait) => wait,
-                Next::Failed(failure) => {
-                    self.tell(&failure);
-                    let delay = match failure {
-                        Failure::GitHub(GitHubFault::RateLimited(wait)) => wait.max(FIRST_DELAY),
-                        _ => delays.next().unwrap_or(LAST_DELAY),
-                    };
-                    // More events shorten no wait.
+                Next::Idle => {
                     tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
+                        () = tokio::time::sleep(IDLE) => {}
+                        () = self.arrived.notified() => {}
                         () = stopped(stopping.clone()) => {}
                     }
                     continue;
                 }
+                Next::Due(wait) => wait,
+                Next::Failed(failure) => {
+                    self.tell(&failure);
+                    match failure {
+                        Failure::GitHub(GitHubFault::RateLimited(wait)) => wait.max(FIRST_DELAY),
+                        _ => delays.next().unwrap_or(LAST_DELAY),
+                    }
+                }
             };
+            // More events shorten no wait.
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.arrived.notified() => {}
                 () = stopped(stopping.clone()) => {}
             }
         }
@@ -122,11 +126,11 @@ impl Forwarder {
         let Some(edit) = edits(&pending).into_iter().next() else {
             let before = Timestamp::now().checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN);
             self.spool.forget(before).await?;
-            return Ok(Next::Idle(IDLE));
+            return Ok(Next::Idle);
         };
         let early = edit.due.duration_since(Timestamp::now());
         if early.is_positive() {
-            return Ok(Next::Idle(early.unsigned_abs()));
+            return Ok(Next::Due(early.unsigned_abs()));
         }
         // What could not be recorded would be sent twice.
         self.spool.probe().await?;
