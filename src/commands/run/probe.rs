@@ -114,7 +114,10 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let made = |address: &str| attempt(Attempt { target: Target::AgentPod, address: address.to_owned() });
         assert_eq!(made(&address).await.outcome, Outcome::Connected);
-        drop(listener);
+        // Bound, and nobody listens: no other test can take the port.
+        let bound = tokio::net::TcpSocket::new_v4().unwrap();
+        bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.local_addr().unwrap().to_string();
         assert_eq!(made(&address).await.outcome, Outcome::Refused);
         assert_eq!(made("no host at all").await.outcome, Outcome::Unreachable);
     }
