@@ -47,7 +47,7 @@ const KILLED_SUPERVISORS: usize = 8;
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(20);
 /// A task whose supervisor is killed begins again half a minute later, and a run is published half a minute
 /// after its end.
-const LONGEST: Duration = Duration::from_secs(400);
+const LONGEST: Duration = Duration::from_secs(600);
 
 fn id(number: u64) -> String {
     uuid::Uuid::from_u128(u128::from(1_000 + number)).to_string()
@@ -235,7 +235,8 @@ async fn a_crowd_of_tasks_ends_each_with_one_pull_request_and_one_comment() {
     println!("{:.0?}: all are dispatched, {killed} dispatchers were killed", begun.elapsed());
 
     until_all_are_published(&world, begun).await;
-    killer.await.unwrap();
+    // Where everything was over before it found its last victim.
+    killer.abort();
     println!("{:.0?}: all are published", begun.elapsed());
 
     let jobs = world.jobs();

@@ -65,7 +65,7 @@ fn comments(world: &World, item: &str) -> Vec<String> {
 }
 
 async fn until_published(site: &Site, fake: &PlaneFake, count: usize) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
         site.half_a_minute_passes();
         sweep(site, fake).await;

@@ -124,7 +124,7 @@ pub struct AgentsProvisionArgs {
     /// Public addresses or CIDRs of the API server, which agents must not reach; several with commas
     #[arg(long, env = "ASTRA_API_SERVER", value_name = "ADDRESS", value_delimiter = ',')]
     pub api_server: Vec<String>,
-    /// Write them into this directory instead, one file for each namespace, beside a kustomization.yaml
+    /// Write them into this directory instead, one file for each namespace and one for the admission policy, beside a kustomization.yaml
     #[arg(long, env = "ASTRA_KUSTOMIZE", value_name = "DIRECTORY", conflicts_with_all = ["agent", "vault"])]
     pub kustomize: Option<PathBuf>,
     /// The vault server's part.

@@ -95,7 +95,11 @@ impl Place {
     pub(crate) async fn publishing_pass(&self, hints: Vec<Hint>) -> anyhow::Result<PassReport<'_>> {
         let mut report = self.pass(hints, None).await?;
         if passes::wait_for(report.publishable_at).await {
-            passes::add(&mut report, self.pass(Vec::new(), None).await?);
+            match self.pass(Vec::new(), None).await {
+                Ok(next) => passes::add(&mut report, next),
+                // What the first one did is still to be told.
+                Err(error) => report.problems.push(format!("{error:#}")),
+            }
         }
         Ok(report)
     }

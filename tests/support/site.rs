@@ -150,7 +150,7 @@ impl Site {
             if holds(&status) {
                 return status;
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what} did not come: {status:#}");
+            assert!(begun.elapsed() < Duration::from_secs(120), "{what} did not come: {status:#}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

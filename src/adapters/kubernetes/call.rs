@@ -263,8 +263,10 @@ enum Doubt {
 /// `readiness`: what was said before the call; `None`: nobody asked yet. `doubted`: for so long;
 /// `answering`: for so long the server has answered every call.
 fn weigh_refusal(text: &str, readiness: Option<Readiness>, doubted: Duration, answering: Duration) -> Doubt {
-    // A binding is known and its role is not (yet): roles are loaded one after the other.
-    let is_loading = text.contains("RBAC: ") && text.contains(" not found");
+    // A binding is known and its role is not (yet): roles are loaded one after the other. So are the caches of
+    // admission plugins.
+    let is_loading = (text.contains("RBAC: ") && text.contains(" not found"))
+        || text.contains("not yet ready to handle request");
     let is_late = doubted >= DOUBTED;
     match readiness {
         // In its first moments it refuses even to say so; they are over for all later refusals, too.
@@ -332,7 +334,9 @@ mod tests {
         let plain = "configmaps \"ledger\" is forbidden: User \"dispatcher\" cannot get resource";
         let loading = "jobs.batch is forbidden: User \"d\" cannot create resource: RBAC: \
                        role.rbac.authorization.k8s.io \"dispatcher\" not found";
+        let unready = "jobs.batch \"ast-1-x7k2p\" is forbidden: not yet ready to handle request";
         for (text, readiness, doubted, answering, expected) in [
+            (unready, Some(Ready), 14, 60, AskAgain),
             (plain, None, 0, 60, AskAgain),
             (plain, Some(Ready), 0, 0, Believed),
             (plain, Some(NotReady), 14, 60, AskAgain),

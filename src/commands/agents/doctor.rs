@@ -163,7 +163,7 @@ async fn admission_policy(cluster: &Cluster, system_namespace: &str) -> Finding 
     let check = "only Jobs of astra-dispatch are let into the agents' namespaces";
     let found = objects(cluster, "", &admission::policy(system_namespace), "").await;
     match found.state {
-        State::Unknown => Finding { check: check.to_owned(), ..found },
+        State::Unknown | State::Unanswered => Finding { check: check.to_owned(), ..found },
         _ => Finding::warning(check, found.faults, found.remedy.unwrap_or_default()),
     }
 }

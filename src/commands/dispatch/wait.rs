@@ -22,7 +22,7 @@ use crate::output;
 
 /// How often a waiting dispatcher looks at its run.
 const POLL: Duration = Duration::from_millis(100);
-/// A released run has a supervisor by then, or never.
+/// A released run has a supervisor by then, or never; two more passes may start it again.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// How the waiting ended.
@@ -105,7 +105,7 @@ impl Watch {
                 self.said = None;
             }
             self.show(step(local, &self.run, known.as_ref()));
-            self.expect_supervisor(known.as_ref())?;
+            self.expect_supervisor(local, known.as_ref())?;
             if is_over(local, &self.run, known.as_ref()).await? {
                 return Ok(Waited::Ended(Box::new(local.ending(&self.run)?)));
             }
@@ -113,14 +113,14 @@ impl Watch {
     }
 
     /// Gives up on a run that nobody begins: supervisors are started again and again, and end at once.
-    fn expect_supervisor(&mut self, known: Option<&LocalRun>) -> anyhow::Result<()> {
+    fn expect_supervisor(&mut self, local: &Local, known: Option<&LocalRun>) -> anyhow::Result<()> {
         let is_idle = known.is_some_and(|known| {
             known.job.phase == JobPhase::Released && known.job.end.is_none() && known.supervisor.is_none()
         });
         let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
         if !is_idle {
             self.idle_since = None;
-        } else if idle_since.elapsed() > START_WITHIN {
+        } else if idle_since.elapsed() > START_WITHIN + 2 * local.look_again() {
             return Err(UserError::failed(
                 format!("no supervisor of run {} comes up", self.run),
                 format!(

@@ -15,7 +15,7 @@ use crate::adapters::github::dispatches::Dispatches;
 use crate::adapters::relay_spool::{Ended, Spool, SpoolError};
 use crate::domain::event::{RELAY_VERSION, Relay};
 use crate::domain::github_answer::GitHubFault;
-use crate::domain::relay::coalesce::{Edit, edits};
+use crate::domain::relay::coalesce::{Edit, SETTLE, edits};
 use crate::domain::relay::envelope::wrap;
 
 /// The name of the event in the workflow.
@@ -130,7 +130,8 @@ impl Forwarder {
         };
         let early = edit.due.duration_since(Timestamp::now());
         if early.is_positive() {
-            return Ok(Next::Due(early.unsigned_abs()));
+            // No longer than that, also where somebody set the clock back.
+            return Ok(Next::Due(early.unsigned_abs().min(SETTLE)));
         }
         // What could not be recorded would be sent twice.
         self.spool.probe().await?;
