@@ -60,6 +60,7 @@ fn with_all_that_it_needs_the_run_starts_from_the_same_event() {
     assert!(since.ends_with('Z') && !since.contains('.'), "whole seconds: {since}");
     // The program is an empty file: whatever becomes of the run, it was begun and can be stopped.
     assert!(site.run(&["cancel", run.as_str().unwrap()]).status.success());
+    site.wait_for("the end of the run", |status| site::runs_in(status, "published") == 1);
     let by_hand = text(&site.run(&["dispatch", "--task", "AST-1"]).stderr);
     assert!(by_hand.contains("no agent can work here"), "{by_hand}");
 }
