@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Context;
 
 use crate::domain::escape;
+use crate::environment;
 use crate::error::{Exit, UserError};
 
 pub mod decision_table;
@@ -36,7 +37,7 @@ pub fn say(text: &str) {
 
 /// Whether progress may redraw and colour: stderr is a terminal and `NO_COLOR` is not set.
 pub fn is_fancy() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stderr().is_terminal() && environment::value("NO_COLOR").is_none()
 }
 
 /// Shows an error once, with all its causes and the remedy; in a workflow also as an annotation.

@@ -11,8 +11,9 @@ use crate::cli::{AgentsCheckArgs, CheckFormat};
 use crate::commands::credentials::Held;
 use crate::domain::registry::{Fault, Registry, Rule, Severity, parse};
 use crate::domain::vault;
+use crate::environment;
 use crate::error::{Exit, UserError};
-use crate::output;
+use crate::output::{self, workflow};
 
 pub(super) fn run(args: &AgentsCheckArgs) -> anyhow::Result<Exit> {
     let sources = registry_files::read(&args.registry.registry)?;
@@ -55,12 +56,11 @@ fn lacking(directory: &Path, registry: &Registry) -> anyhow::Result<Vec<Fault>> 
 }
 
 fn default_format() -> CheckFormat {
-    let in_actions = std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true");
-    if in_actions { CheckFormat::Github } else { CheckFormat::Text }
+    if workflow::is_here() { CheckFormat::Github } else { CheckFormat::Text }
 }
 
 fn may_colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stdout().is_terminal() && environment::value("NO_COLOR").is_none()
 }
 
 /// The registry's directory as reports show it: below the working directory where it is, since

@@ -105,7 +105,7 @@ impl Leftovers<'_> {
         forge.must_be_open()?;
         let pulls = match forge {
             Forge::GitHub(github) => Some(&github.pulls),
-            Forge::Files | Forge::Closed if self.place.git_base_url().starts_with("file://") => None,
+            Forge::Files if self.place.git_base_url().starts_with("file://") => None,
             // Nobody could say whether there is a pull request.
             Forge::Files | Forge::Closed => return Ok(Vec::new()),
         };
