@@ -22,6 +22,7 @@ use astra_dispatch::domain::name::{ItemId, ProjectId};
 use astra_dispatch::domain::pass::{
     Hint, ItemRead, Pass, PassEnd, PassInput, Publication, StartWrite, StateTarget, Timing,
 };
+use astra_dispatch::domain::request_budget::Importance;
 use astra_dispatch::domain::work_item::{ItemRef, Priority, StateGroup, WorkItem};
 use cluster::TestCluster;
 use serde_json::Value;
@@ -47,7 +48,12 @@ impl Items for Plane {
 }
 
 impl ItemStates for Plane {
-    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+    async fn write_state(
+        &self,
+        item: ItemRef,
+        to: &StateTarget,
+        _: Importance,
+    ) -> Result<ItemState, Undelivered> {
         let mut items = self.items.lock().unwrap();
         let item = items.get_mut(&item).unwrap();
         let name = match to {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use astra_dispatch::adapters::plane::{PlaneClient, PlaneError, PlaneFault};
 use astra_dispatch::adapters::store::Items;
-use astra_dispatch::adapters::store::drive::ItemStates;
+use astra_dispatch::adapters::store::drive::{ItemStates, Undelivered};
 use astra_dispatch::adapters::tls;
 use astra_dispatch::domain::name::{ItemId, ProjectId};
 use astra_dispatch::domain::pass::{ItemRead, StateTarget, Timing};
@@ -27,8 +27,12 @@ use serde_json::{Value, json};
 use site::Site;
 
 fn client(fake: &PlaneFake, key: &str) -> PlaneClient {
+    patient_client(fake, key, Duration::from_secs(1))
+}
+
+fn patient_client(fake: &PlaneFake, key: &str, patience: Duration) -> PlaneClient {
     let tls = tls::client_config(None).unwrap();
-    PlaneClient::new(&fake.url, "astra", key.to_owned().into(), 60, Duration::from_secs(1), tls).unwrap()
+    PlaneClient::new(&fake.url, "astra", key.to_owned().into(), 60, patience, tls).unwrap()
 }
 
 fn project() -> ProjectId {
@@ -264,7 +268,8 @@ async fn the_machines_read_and_move_items() {
     let reads = plane.read(&[here, gone, stranger]).await;
     assert!(matches!(&reads[0], ItemRead::Found(read) if read.id == item()), "{reads:?}");
     assert_eq!(&reads[1..], [ItemRead::Gone, ItemRead::Unread], "what we may not see is unknown, never gone");
-    let state = plane.write_state(here, &StateTarget::Named("Done".to_owned())).await.unwrap();
+    let done = StateTarget::Named("Done".to_owned());
+    let state = plane.write_state(here, &done, Importance::FinalWord).await.unwrap();
     assert_eq!((state.from.as_str(), state.to.as_str(), state.acknowledged), ("In Progress", "Done", true));
     let reads = plane.read(&[here]).await;
     assert!(matches!(&reads[0], ItemRead::Found(read) if read.state == "Done"), "{reads:?}");
@@ -453,6 +458,25 @@ async fn every_way_to_fail_has_its_own_words() {
     let plane = client(&fake, KEY);
     assert!(matches!(read(&plane).await.unwrap_err().fault, PlaneFault::BudgetSpent(_)));
     assert!(matches!(read(&plane).await.unwrap_err().fault, PlaneFault::BudgetSpent(_)));
+    assert_eq!(fake.world(|world| world.requests.len()), 1);
+}
+
+#[tokio::test]
+async fn a_move_that_the_budget_cannot_pay_for_is_not_waited_for() {
+    let fake = PlaneFake::start(recorded_world()).await;
+    let plane = patient_client(&fake, KEY, Duration::from_secs(60));
+    let (here, done) = (ItemRef { project: project(), item: item() }, StateTarget::Named("Done".to_owned()));
+    plane.write_state(here, &done, Importance::FinalWord).await.unwrap();
+    let no_more = Fault::Answer(429, vec![("retry-after", "40".into())], "{}".into());
+    fake.world(|world| {
+        world.faults = vec![no_more];
+        world.requests.clear();
+    });
+    assert!(plane.write_state(here, &done, Importance::FinalWord).await.is_err());
+    let begun = Instant::now();
+    let unwritten = plane.write_state(here, &done, Importance::FinalWord).await.unwrap_err();
+    assert!(matches!(unwritten, Undelivered::Refused(_)), "{unwritten:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert_eq!(fake.world(|world| world.requests.len()), 1);
 }
 

@@ -20,6 +20,7 @@ use crate::domain::name::RunId;
 use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
 use crate::domain::publish::{Ending, Subject};
 use crate::domain::registry::Registry;
+use crate::domain::request_budget::Importance;
 use crate::domain::result::{FailureClass, RunResult};
 use crate::domain::runtime::TRANSCRIPT_LIMIT;
 use crate::domain::work_item::{ItemRef, WorkItem};
@@ -172,10 +173,15 @@ impl Items for LocalItems<'_> {
 }
 
 impl ItemStates for LocalItems<'_> {
-    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+    async fn write_state(
+        &self,
+        item: ItemRef,
+        to: &StateTarget,
+        importance: Importance,
+    ) -> Result<ItemState, Undelivered> {
         match self.plane {
-            Some(plane) => plane.write_state(item, to).await,
-            None => self.snapshots.write_state(item, to).await,
+            Some(plane) => plane.write_state(item, to, importance).await,
+            None => self.snapshots.write_state(item, to, importance).await,
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::domain::pass::{Hint, ItemRead, PassReport, StateTarget, Timing};
 use crate::domain::publish::Ending;
 use crate::domain::registry::{ExecutorKind, Registry};
 use crate::domain::report::ExecutorReport;
+use crate::domain::request_budget::Importance;
 use crate::domain::run_log::TRANSCRIPT_KEPT;
 use crate::domain::run_plan::Surroundings;
 use crate::domain::status::KnownRun;
@@ -242,10 +243,15 @@ impl Items for ClusterItems {
 }
 
 impl ItemStates for ClusterItems {
-    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+    async fn write_state(
+        &self,
+        item: ItemRef,
+        to: &StateTarget,
+        importance: Importance,
+    ) -> Result<ItemState, Undelivered> {
         match &self.plane {
-            Some(plane) => plane.write_state(item, to).await,
-            None => anyhow::bail!("there is no PLANE_API_KEY"),
+            Some(plane) => plane.write_state(item, to, importance).await,
+            None => Err(anyhow::anyhow!("there is no PLANE_API_KEY").into()),
         }
     }
 }

@@ -160,7 +160,10 @@ impl<'a, S: Store, I: Items + ItemStates, D: Deliver> World<'a, S, I, D> {
                     let sooner = report.publishable_at.map_or(at, |other| other.min(at));
                     report.publishable_at = Some(sooner);
                 }
-                PublicationEnd::Over | PublicationEnd::Unfinished | PublicationEnd::Taken { .. } => {}
+                PublicationEnd::Over
+                | PublicationEnd::Unfinished
+                | PublicationEnd::Taken { .. }
+                | PublicationEnd::Overtaken => {}
             }
         }
         Ok(news)

@@ -112,6 +112,8 @@ impl PlaneFault {
 struct Request<'a> {
     action: String,
     importance: Importance,
+    /// It waits no longer than this for the budget, however patient the client is.
+    patience: Option<Duration>,
     method: Method,
     /// Below the workspace, with the slash at its end that Plane insists on.
     path: String,
@@ -124,6 +126,7 @@ impl<'a> Request<'a> {
         Self {
             action: action.into(),
             importance,
+            patience: None,
             method: Method::GET,
             path: path.into(),
             query: Vec::new(),
@@ -139,6 +142,11 @@ impl<'a> Request<'a> {
         body: Value,
     ) -> Self {
         Self { method, body: Some(body), ..Self::get(action, importance, path) }
+    }
+
+    /// Waits no longer than this for the budget.
+    fn soon(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     fn query(mut self, name: &'a str, value: impl Into<String>) -> Self {
@@ -220,7 +228,11 @@ impl PlaneClient {
     }
 
     async fn send_once(&self, request: &Request<'_>) -> Result<Value, PlaneFault> {
-        self.wait_for_budget(request.importance).await?;
+        self.wait_for_budget(
+            request.importance,
+            request.patience.map_or(self.patience, |patience| patience.min(self.patience)),
+        )
+        .await?;
         let mut builder = self
             .http
             .request(request.method.clone(), format!("{}/{}", self.workspace_url, request.path))
@@ -234,14 +246,14 @@ impl PlaneClient {
     }
 
     /// Waits until the budget has room, at most as long as patience lasts.
-    async fn wait_for_budget(&self, importance: Importance) -> Result<(), PlaneFault> {
+    async fn wait_for_budget(&self, importance: Importance, patience: Duration) -> Result<(), PlaneFault> {
         let mut waited = Duration::ZERO;
         loop {
             let wait = match lock(&self.budget).take(importance, Timestamp::now()) {
                 Ok(()) => return Ok(()),
                 Err(wait) => wait,
             };
-            if waited + wait > self.patience {
+            if waited + wait > patience {
                 return Err(PlaneFault::BudgetSpent(wait));
             }
             tokio::time::sleep(wait).await;

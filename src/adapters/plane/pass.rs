@@ -6,9 +6,9 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::{PlaneClient, lock};
+use super::{PlaneClient, PlaneFault, lock};
 use crate::adapters::store::Items;
-use crate::adapters::store::drive::ItemStates;
+use crate::adapters::store::drive::{ItemStates, Undelivered};
 use crate::domain::job::ItemState;
 use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::pass::{ItemRead, StateTarget};
@@ -76,11 +76,22 @@ impl PlaneClient {
 
 impl ItemStates for PlaneClient {
     /// The machines read an item right before they move it: that read says where it comes from.
-    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+    async fn write_state(
+        &self,
+        item: ItemRef,
+        to: &StateTarget,
+        importance: Importance,
+    ) -> Result<ItemState, Undelivered> {
         // However this ends, what was read is not how the item is after it.
         let seen = lock(&self.seen).remove(&item.item);
         let from = seen.map(|(item, _)| item.state).unwrap_or_default();
-        let to = self.set_state(item.project, item.item, to, Importance::Start).await?;
+        let to =
+            self.set_state(item.project, item.item, to, importance).await.map_err(|error| {
+                match error.fault {
+                    PlaneFault::BudgetSpent(_) => Undelivered::Refused(error.into()),
+                    _ => Undelivered::Failed(error.into()),
+                }
+            })?;
         Ok(ItemState { from, to, written_at: Timestamp::now(), acknowledged: true })
     }
 }

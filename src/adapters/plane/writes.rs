@@ -1,6 +1,8 @@
 //! What is written to Plane: state, labels, comments, links. Each write can be repeated: the second
 //! time changes nothing.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::json;
 
@@ -14,6 +16,12 @@ use crate::domain::work_item::ItemRef;
 
 /// Marks our comments, so that each run has exactly one.
 const EXTERNAL_SOURCE: &str = "astra-dispatch";
+/// A move rests on what was read right before ([`SEND_WITHIN`], [`WRITE_TIMEOUT`]): it goes out soon, or not
+/// at all.
+///
+/// [`SEND_WITHIN`]: crate::domain::pass::SEND_WITHIN
+/// [`WRITE_TIMEOUT`]: crate::domain::pass::WRITE_TIMEOUT
+const MOVE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl PlaneClient {
     /// Moves an item to a state and returns that state's name.
@@ -51,6 +59,7 @@ impl PlaneClient {
     ) -> Result<(), PlaneError> {
         let (action, body) = (format!("move work item {item}"), json!({ "state": state.id }));
         let request = Request::write(Method::PATCH, action, importance, item_path(project, item, ""), body);
+        let request = request.soon(MOVE_PATIENCE);
         self.send(request).await.map(drop)
     }
 

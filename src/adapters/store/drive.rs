@@ -11,6 +11,7 @@ use crate::domain::pass::{
     CLAIM_USE, ItemRead, Pass, PassEnd, Publication, PublicationEnd, REUSE_WITHIN, Request, Response,
     SEND_WITHIN, StartWrite, StartWriteEnd, StateTarget, Step, WRITE_TIMEOUT,
 };
+use crate::domain::request_budget::Importance;
 use crate::domain::work_item::ItemRef;
 
 /// Calls of one step that are made at once, at most.
@@ -21,12 +22,13 @@ const PAUSE_DOUBLINGS: u32 = 7;
 
 /// Where the states of work items are written: Plane.
 pub trait ItemStates: Sync {
-    /// Moves an item; `None`: refused or not answered (the caller gives it up after a time).
+    /// Moves an item.
     fn write_state(
         &self,
         item: ItemRef,
         to: &StateTarget,
-    ) -> impl Future<Output = anyhow::Result<ItemState>> + Send;
+        importance: Importance,
+    ) -> impl Future<Output = Result<ItemState, Undelivered>> + Send;
 }
 
 impl<T: ItemStates> ItemStates for &T {
@@ -34,8 +36,9 @@ impl<T: ItemStates> ItemStates for &T {
         &self,
         item: ItemRef,
         to: &StateTarget,
-    ) -> impl Future<Output = anyhow::Result<ItemState>> + Send {
-        (**self).write_state(item, to)
+        importance: Importance,
+    ) -> impl Future<Output = Result<ItemState, Undelivered>> + Send {
+        (**self).write_state(item, to, importance)
     }
 }
 
@@ -64,7 +67,7 @@ pub struct Delivered<T> {
     pub told: T,
 }
 
-/// Why what a run brought was not published.
+/// Why what a run brought was not published, or an item not moved.
 #[derive(Debug)]
 pub enum Undelivered {
     /// Nothing of it is under way: it was refused, and somebody has to mend something, or it could not even
@@ -77,6 +80,15 @@ pub enum Undelivered {
 impl From<anyhow::Error> for Undelivered {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<Undelivered> for Response {
+    fn from(undelivered: Undelivered) -> Self {
+        match undelivered {
+            Undelivered::Refused(error) => Self::Refused(format!("{error:#}")),
+            Undelivered::Failed(error) => Self::Failed(format!("{error:#}")),
+        }
     }
 }
 
@@ -151,7 +163,10 @@ async fn start_write_within(
                     reread_at = at;
                     response
                 }
-                Request::WriteState { item, to } => write_state(limits, states, item, &to, reread_at).await,
+                Request::WriteState { item, to } => {
+                    let written = states.write_state(item, &to, Importance::Start);
+                    write_state(limits, written, reread_at).await
+                }
                 request => answer(&request, store, items).await?,
             });
         }
@@ -213,7 +228,8 @@ async fn publication_within(
                     response
                 }
                 Request::WriteState { item, to } => {
-                    let written = write_state(limits, states, item, &to, reread_at).await;
+                    let written = states.write_state(item, &to, Importance::FinalWord);
+                    let written = write_state(limits, written, reread_at).await;
                     if let Response::Written(state) = &written {
                         moved = Some(state.clone());
                     }
@@ -264,8 +280,7 @@ async fn within<T>(
 ) -> Result<T, Response> {
     match tokio::time::timeout(left, doing).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(Undelivered::Refused(error))) => Err(Response::Refused(format!("{error:#}"))),
-        Ok(Err(Undelivered::Failed(error))) => Err(Response::Failed(format!("{error:#}"))),
+        Ok(Err(undelivered)) => Err(undelivered.into()),
         Err(_) => Err(Response::Failed("it took longer than a claim is good for".to_owned())),
     }
 }
@@ -274,17 +289,15 @@ async fn within<T>(
 /// is what lets others know when it must be over.
 async fn write_state(
     limits: Limits,
-    states: &impl ItemStates,
-    item: ItemRef,
-    to: &StateTarget,
+    write: impl Future<Output = Result<ItemState, Undelivered>>,
     reread_at: Instant,
 ) -> Response {
     if reread_at.elapsed() >= limits.send_within {
         return Response::Missed;
     }
-    match tokio::time::timeout(limits.write_timeout, states.write_state(item, to)).await {
+    match tokio::time::timeout(limits.write_timeout, write).await {
         Ok(Ok(state)) => Response::Written(state),
-        Ok(Err(error)) => Response::Failed(format!("{error:#}")),
+        Ok(Err(unwritten)) => unwritten.into(),
         Err(_) => Response::Failed("the write was not answered in time".to_owned()),
     }
 }

@@ -37,7 +37,7 @@ enum Stage {
     Job {
         item: Option<Box<WorkItem>>,
     },
-    Write,
+    Write(Box<Job>),
     Record,
     Mark,
 }
@@ -58,6 +58,8 @@ pub enum PublicationEnd {
         /// Who.
         holder: String,
     },
+    /// Another publisher was quicker, or it was changed in between: nothing is missing.
+    Overtaken,
     /// The world does not let it be told, or it could not even be begun: why. Nothing of it is under way, so
     /// the claim was let go of: who mends that need not wait.
     Refused(String),
@@ -83,7 +85,7 @@ impl Publication {
             (Stage::Claim, Some(Response::Job(Some(job), _))) => {
                 self.call(Stage::Deliver(job.clone()), Request::Deliver(job))
             }
-            (Stage::Claim, Some(Response::Missed)) => stopped("somebody else was quicker"),
+            (Stage::Claim, Some(Response::Missed)) => Step::Done(PublicationEnd::Overtaken),
             (Stage::Deliver(job), Some(Response::Refused(why))) => self.let_go(&job, why),
             (Stage::LetGo(why), Some(_)) => Step::Done(PublicationEnd::Refused(why)),
             (Stage::Deliver(_), Some(Response::Delivered(outcome))) => match &self.started {
@@ -105,10 +107,14 @@ impl Publication {
                 Some(ItemRead::Unread) | None => stopped("the item could not be read"),
             },
             (Stage::Job { item }, Some(Response::Job(job, _))) => self.reread(item.as_deref(), job),
-            (Stage::Write, Some(Response::Written(state))) => {
+            (Stage::Write(_), Some(Response::Written(state))) => {
                 self.call(Stage::Record, Request::RecordState(self.subject.job.clone(), state))
             }
-            (Stage::Write, Some(Response::Missed)) => stopped("it was too late to move the item"),
+            // Nothing was sent.
+            (Stage::Write(job), Some(Response::Missed)) => {
+                self.let_go(&job, "it was too late to move the item".to_owned())
+            }
+            (Stage::Write(job), Some(Response::Refused(why))) => self.let_go(&job, why),
             (Stage::Record, Some(Response::Done)) => self.mark(),
             (Stage::Mark, Some(Response::Done)) => Step::Done(PublicationEnd::Published),
             (_, Some(Response::Missed)) => stopped("the claim was lost"),
@@ -174,7 +180,7 @@ impl Publication {
         let (outcome, started) = (self.outcome.as_ref(), self.started.as_ref());
         let target = item.zip(started).and_then(|(item, started)| target(item, &job, outcome, started));
         match target.cloned() {
-            Some(to) => self.call(Stage::Write, Request::WriteState { item: self.subject.item, to }),
+            Some(to) => self.call(Stage::Write(job), Request::WriteState { item: self.subject.item, to }),
             None => self.mark(),
         }
     }

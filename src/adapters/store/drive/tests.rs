@@ -14,6 +14,8 @@ struct Outside {
     writes: AtomicU32,
     deliveries: AtomicU32,
     is_mute: bool,
+    /// No move is sent.
+    is_spent: bool,
     /// What becomes of deliveries.
     refuses: bool,
     fails: bool,
@@ -23,12 +25,22 @@ struct Outside {
 }
 
 impl ItemStates for Outside {
-    async fn write_state(&self, _item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+    async fn write_state(
+        &self,
+        _item: ItemRef,
+        to: &StateTarget,
+        _: Importance,
+    ) -> Result<ItemState, Undelivered> {
         self.writes.fetch_add(1, Ordering::Relaxed);
         if self.is_mute {
             std::future::pending::<()>().await;
         }
-        let StateTarget::Named(name) = to else { anyhow::bail!("states are named here") };
+        if self.is_spent {
+            return Err(Undelivered::Refused(anyhow::anyhow!("nothing left to spend")));
+        }
+        let StateTarget::Named(name) = to else {
+            return Err(anyhow::anyhow!("states are named here").into());
+        };
         Ok(ItemState {
             from: "Todo".to_owned(),
             to: name.clone(),
@@ -260,4 +272,36 @@ async fn only_who_was_refused_lets_go_of_its_claim() {
     assert_eq!(publish("one", true, false).await, PublicationEnd::Refused("no right to".to_owned()));
     assert_eq!(publish("two", false, true).await, PublicationEnd::Stopped("no answer".to_owned()));
     assert_eq!(publish("three", false, false).await, PublicationEnd::Taken { holder: "two".to_owned() });
+}
+
+#[tokio::test]
+async fn who_may_not_send_a_move_now_lets_go_of_its_claim() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::UNIX_EPOCH);
+    let publish = async |is_spent: bool, limits: Limits| {
+        let outside = Outside { is_spent, ..Outside::default() };
+        let publication = publication(&subject, if is_spent { "one" } else { "two" });
+        publication_within(limits, publication, &store, &store, &outside, &outside).await.unwrap()
+    };
+    assert_eq!(publish(true, LIMITS).await, PublicationEnd::Refused("nothing left to spend".to_owned()));
+    let late = Limits { send_within: Duration::ZERO, ..LIMITS };
+    let end = publish(false, late).await;
+    assert_eq!(end, PublicationEnd::Refused("it was too late to move the item".to_owned()));
+    assert_eq!(publish(false, LIMITS).await, PublicationEnd::Published);
+}
+
+#[tokio::test]
+async fn who_was_overtaken_has_nothing_to_complain_of() {
+    let (store, subject) = released().await;
+    end(&store, &subject.job, Timestamp::UNIX_EPOCH);
+    let mut slow = publication(&subject, "slow");
+    slow.step(Vec::new());
+    let seen = store.find_job(&subject.job.namespace, &subject.job.run).await.unwrap();
+    let Step::Call(claim) = slow.step(vec![found(seen)]) else { panic!("it may be claimed") };
+    let outside = Outside::default();
+    let quick = publication(&subject, "quick");
+    let ended = drive_publication(quick, &store, &store, &outside, &outside).await.unwrap();
+    assert_eq!(ended, PublicationEnd::Published);
+    let missed = answer(&claim[0], &store, &store).await.unwrap();
+    assert_eq!(slow.step(vec![missed]), Step::Done(PublicationEnd::Overtaken));
 }

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{SqliteStore, failure, from_text, to_text};
-use crate::adapters::store::drive::ItemStates;
+use crate::adapters::store::drive::{ItemStates, Undelivered};
 use crate::adapters::store::{Items, StoreResult};
 use crate::domain::job::ItemState;
 use crate::domain::name::ProjectId;
 use crate::domain::pass::{ItemRead, StateTarget};
+use crate::domain::request_budget::Importance;
 use crate::domain::work_item::{ItemRef, StateGroup, WorkItem};
 
 impl SqliteStore {
@@ -126,7 +127,12 @@ fn read_item(connection: &Connection, item: &ItemRef) -> StoreResult<Option<Work
 /// Without Plane the snapshot stands for the item: it is moved here, so that an item whose run has
 /// ended is not taken for a new request. A newer event replaces it.
 impl ItemStates for SqliteStore {
-    async fn write_state(&self, item: ItemRef, to: &StateTarget) -> anyhow::Result<ItemState> {
+    async fn write_state(
+        &self,
+        item: ItemRef,
+        to: &StateTarget,
+        _: Importance,
+    ) -> Result<ItemState, Undelivered> {
         let moved = self.transaction(|transaction| {
             let Some(kept) = read_item(transaction, &item)? else { return Ok(None) };
             let name = match to {
@@ -142,8 +148,9 @@ impl ItemStates for SqliteStore {
                 )
                 .map_err(failure)?;
             Ok(Some((from, name)))
-        })?;
-        let (from, to) = moved.context("no event has told of this work item")?;
+        });
+        let (from, to) =
+            moved.map_err(anyhow::Error::from)?.context("no event has told of this work item")?;
         Ok(ItemState { from, to, written_at: Timestamp::now(), acknowledged: true })
     }
 }
