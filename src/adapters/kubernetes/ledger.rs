@@ -1,6 +1,7 @@
 //! The ledger on a cluster: one ConfigMap, replaced only in the version that was read.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::Method;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -14,7 +15,11 @@ use crate::domain::ledger::{EntryState, LEDGER_VERSION, Ledger};
 use crate::domain::matching::Running;
 use crate::domain::pass::{LedgerRead, Version};
 
-/// Where it is, and how it was read last.
+/// What we wrote so short a time ago need not be read again: if others have changed it since, the next swap
+/// misses, and then it is read.
+const WRITTEN_JUST_NOW: Duration = Duration::from_secs(2);
+
+/// Where it is, and how it was read or written last.
 #[derive(Debug)]
 pub(super) struct ClusterLedger {
     system_namespace: String,
@@ -26,6 +31,8 @@ struct LastRead {
     /// What is swapped in keeps its labels and annotations.
     config_map: ConfigMap,
     running: Running,
+    /// What we wrote, and when: good for one read.
+    written: Option<(LedgerRead, Instant)>,
 }
 
 impl ClusterLedger {
@@ -35,11 +42,16 @@ impl ClusterLedger {
 
     /// What counts against each agent, by the ledger as it was read last.
     pub(super) fn running(&self) -> Running {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|last| last.running.clone()).unwrap_or_default()
+        self.last().as_ref().map(|last| last.running.clone()).unwrap_or_default()
     }
 
     pub(super) async fn read(&self, cluster: &Cluster) -> StoreResult<LedgerRead> {
+        let written = self.last().as_mut().and_then(|last| last.written.take());
+        if let Some((read, at)) = written
+            && at.elapsed() < WRITTEN_JUST_NOW
+        {
+            return Ok(read);
+        }
         let answer = self.get(cluster).await?;
         let text = answer.value.data.as_ref().and_then(|data| data.get(LEDGER_KEY));
         let ledger = match text {
@@ -51,14 +63,10 @@ impl ClusterLedger {
                 ))
             })?,
         };
-        let version = Version(answer.value.metadata.resource_version.clone());
-        let mut running = Running::default();
-        for entry in ledger.entries.iter().filter(|entry| entry.state == EntryState::Started) {
-            running.add(&entry.agent);
-        }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(LastRead { config_map: answer.value, running });
-        Ok(LedgerRead { ledger, version, now: answer.now })
+        let read = LedgerRead { ledger, version: version(&answer.value), now: answer.now };
+        let running = started(&read.ledger);
+        *self.last() = Some(LastRead { config_map: answer.value, running, written: None });
+        Ok(read)
     }
 
     pub(super) async fn swap(
@@ -67,10 +75,7 @@ impl ClusterLedger {
         version: &Version,
         ledger: &Ledger,
     ) -> StoreResult<bool> {
-        let last = {
-            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            last.as_ref().map(|last| last.config_map.clone())
-        };
+        let last = self.last().as_ref().map(|last| last.config_map.clone());
         let mut config_map = match last {
             Some(last) if last.metadata.resource_version == version.0 => last,
             _ => self.get(cluster).await?.value,
@@ -84,12 +89,25 @@ impl ClusterLedger {
         config_map.data.get_or_insert_default().insert(LEDGER_KEY.to_owned(), text);
         let call = Call::with_json(Method::PUT, self.path()?, JSON, &config_map)?;
         match cluster.call::<ConfigMap>(&call).await {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                self.note_written(answer, ledger);
+                Ok(true)
+            }
             Err(CallError::Conflict(_) | CallError::NotFound(_)) => Ok(false),
             // A ConfigMap holds at most 1 MiB.
             Err(CallError::Invalid(text)) => Err(StoreError::Full(text)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn note_written(&self, answer: Answer<ConfigMap>, ledger: &Ledger) {
+        let read = LedgerRead { ledger: ledger.clone(), version: version(&answer.value), now: answer.now };
+        let (running, written) = (started(ledger), Some((read, Instant::now())));
+        *self.last() = Some(LastRead { config_map: answer.value, running, written });
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<LastRead>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self) -> StoreResult<String> {
@@ -106,6 +124,19 @@ impl ClusterLedger {
             other => Ok(other?),
         }
     }
+}
+
+fn version(config_map: &ConfigMap) -> Version {
+    Version(config_map.metadata.resource_version.clone())
+}
+
+/// What counts against each agent.
+fn started(ledger: &Ledger) -> Running {
+    let mut running = Running::default();
+    for entry in ledger.entries.iter().filter(|entry| entry.state == EntryState::Started) {
+        running.add(&entry.agent);
+    }
+    running
 }
 
 /// Reads the ledger's document. The version comes first: another one may have another form.

@@ -236,6 +236,32 @@ async fn a_swap_keeps_what_is_not_ours_and_answers_by_its_version() {
 }
 
 #[tokio::test]
+async fn what_was_written_just_now_is_read_once_without_a_call() {
+    const PUT: &str = "PUT /api/v1/namespaces/astra-system/configmaps/ledger";
+    let written = |version: &str| {
+        let mut written = ledger(Value::Null);
+        written["metadata"]["resourceVersion"] = json!(version);
+        written
+    };
+    let next = Ledger { namespaces: vec!["agent-vega".into()], ..Ledger::default() };
+    let scenario = Scenario::new(vec![
+        exchange(LEDGER, 200, ledger(Value::Null)),
+        exchange(PUT, 200, written("42")),
+        exchange(PUT, 409, status(409, "the object has been modified")),
+        exchange(LEDGER, 200, written("43")),
+    ])
+    .await;
+    let store = &scenario.store;
+    let first = store.read_ledger().await.unwrap();
+    assert!(store.swap_ledger(&first.version, &next).await.unwrap());
+    let read = store.read_ledger().await.unwrap();
+    assert_eq!((&read.ledger, read.version.0.as_deref()), (&next, Some("42")));
+    assert!(!store.swap_ledger(&read.version, &next).await.unwrap(), "others were quicker");
+    assert_eq!(store.read_ledger().await.unwrap().version.0.as_deref(), Some("43"));
+    scenario.done();
+}
+
+#[tokio::test]
 async fn a_list_has_all_its_pages_and_starts_again_when_it_grew_too_old() {
     const JOBS: &str = "GET /apis/batch/v1/namespaces/agent-vega/jobs?";
     const PODS: &str = "GET /api/v1/namespaces/agent-vega/pods?";

@@ -63,7 +63,8 @@ pub enum SecretWrite {
 /// Ledger and Jobs. `bool` answers whether the condition held and so the change was made; every
 /// change names the Job's UID, so a newer Job of the same name is never touched.
 pub trait Store: Sync {
-    /// Reads the ledger; an absent one is empty.
+    /// Reads the ledger; an absent one is empty. What this store wrote a moment ago may stand for it, once: a
+    /// swap tells whether it still is so.
     fn read_ledger(&self) -> impl Future<Output = StoreResult<LedgerRead>> + Send;
 
     /// Replaces the ledger if its version is still `version`. An equal ledger is compared too, and
