@@ -213,6 +213,9 @@ fn what_github_never_takes_is_set_aside_and_holds_nobody_up() {
     let (site, github) = (place(), GitHubFake::start());
     github.will_say(Says::Status(422, ""));
     let relay = Relay::start(&site, &github, &[]);
+    // Nobody can read half a character.
+    let half = br#"{"event": "issue", "data": {"name": "\ud800"}}"#;
+    assert_eq!(post(&relay, &signed(SECRET, half), half), Some(200));
     for name in [LABELLED, "40-issue-created-no-agent-label"] {
         let (headers, body) = recorded(name);
         assert_eq!(post(&relay, &headers, &body), Some(200));
@@ -224,8 +227,8 @@ fn what_github_never_takes_is_set_aside_and_holds_nobody_up() {
 #[test]
 fn on_a_full_disk_nothing_is_answered_and_nothing_is_lost() {
     let (site, github) = (place(), GitHubFake::start());
-    // A file may have 512 KiB, and the signal that says so is ignored: writing fails, as on a full disk.
-    let mut relay = Relay::start_in_shell(&site, &github, "trap '' XFSZ; ulimit -f 1024; exec \"$@\"");
+    // A file may have 4 MiB, and the signal that says so is ignored: writing fails, as on a full disk.
+    let mut relay = Relay::start_in_shell(&site, &github, "trap '' XFSZ; ulimit -f 8192; exec \"$@\"");
     let (_, body) = recorded("46-issue-created-200kb");
     github.will_say(Says::Status(403, "retry-after: 3600"));
     let mut value: Value = serde_json::from_slice(&body).unwrap();

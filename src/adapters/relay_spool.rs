@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode};
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::relay::coalesce::Pending;
-use crate::domain::relay::envelope::Fitted;
 use crate::error::UserError;
 
 mod thread;
@@ -24,12 +22,17 @@ const QUEUE: usize = 1024;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The one version of the tables (`PRAGMA user_version`).
 const SCHEMA_VERSION: i64 = 1;
+/// Bytes of a page. An event is about 4 KB: of smaller pages each takes several, with its digest's, and each
+/// page is written by itself.
+const PAGE: i64 = 16_384;
+/// Pages of the write-ahead log between two checkpoints: each one waits for the disk twice.
+const CHECKPOINT_PAGES: i64 = 2_048;
 /// `state`: 0 waits, 1 forwarded, 2 GitHub refuses it. Times are Unix milliseconds.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS events (
         id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL UNIQUE, received_at INTEGER NOT NULL,
         state INTEGER NOT NULL DEFAULT 0, item TEXT, field TEXT, updated_at INTEGER,
-        body TEXT, truncated TEXT
+        body TEXT
     ) STRICT;
     CREATE INDEX IF NOT EXISTS waiting ON events (id) WHERE state = 0;
     CREATE TABLE IF NOT EXISTS probes (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT;";
@@ -37,25 +40,23 @@ const SCHEMA: &str = "
 /// An event that arrived.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// SHA-256 of the body as it came.
+    /// SHA-256 of the body.
     pub sha256: [u8; 32],
-    /// What is forwarded.
-    pub fitted: Fitted,
+    /// The body.
+    pub body: String,
     /// What coalescing looks at; its `id` is given by the spool.
     pub pending: Pending,
 }
 
-/// What is forwarded of one event.
+/// One event as it came.
 #[derive(Debug, Clone)]
 pub struct Spooled {
-    /// SHA-256 of the body as it came, in hexadecimal.
+    /// SHA-256 of the body, in hexadecimal.
     pub sha256: String,
     /// When it came.
     pub received_at: Timestamp,
-    /// The body, cut to fit.
-    pub body: Map<String, Value>,
-    /// What was cut.
-    pub truncated: Vec<String>,
+    /// The body.
+    pub body: String,
 }
 
 /// How the forwarding of an event ended.
@@ -147,7 +148,7 @@ impl Spool {
         }
     }
 
-    /// What is forwarded of an event.
+    /// An event as it came.
     pub async fn load(&self, id: i64) -> Result<Option<Spooled>, SpoolError> {
         match self.ask(Work::Load { id }).await? {
             Done::Loaded(spooled) => Ok(spooled.map(|spooled| *spooled)),
@@ -178,9 +179,11 @@ fn confused() -> SpoolError {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "page_size", PAGE)?;
     // Two relays with one spool would forward everything twice.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     // What was answered survives a power cut, too.
     connection.pragma_update(None, "synchronous", "FULL")?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

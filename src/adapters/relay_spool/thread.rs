@@ -1,20 +1,35 @@
 //! The thread that owns the spool's file.
 
 use jiff::Timestamp;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Arrival, Done, Ended, SpoolError, Spooled, Work};
 use crate::domain::relay::coalesce::Pending;
 
 /// The most that is committed together.
-const LARGEST_BATCH: usize = 256;
+const LARGEST_BATCH: usize = 1024;
+
+/// Keeps an event unless the same came before.
+const STORE: &str = "
+    INSERT INTO events (sha256, received_at, item, field, updated_at, body)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sha256) DO NOTHING";
 
 type Asked = (Work, oneshot::Sender<Result<Done, SpoolError>>);
 
+/// The file, with what is done to it for each event made ready.
+struct File<'c> {
+    connection: &'c Connection,
+    store: Statement<'c>,
+}
+
 /// Serves until nobody can ask any more.
 pub(super) fn serve(connection: &Connection, mut asked: mpsc::Receiver<Asked>) {
+    let store = match connection.prepare(STORE) {
+        Ok(store) => store,
+        Err(error) => return log::error!("the spool cannot be written: {error}"),
+    };
+    let mut file = File { connection, store };
     let mut batch = Vec::with_capacity(LARGEST_BATCH);
     while let Some(first) = asked.blocking_recv() {
         batch.push(first);
@@ -24,94 +39,89 @@ pub(super) fn serve(connection: &Connection, mut asked: mpsc::Receiver<Asked>) {
         {
             batch.push(next);
         }
-        serve_batch(connection, &mut batch);
+        file.serve_batch(&mut batch);
     }
 }
 
-fn serve_batch(connection: &Connection, batch: &mut Vec<Asked>) {
-    match together(connection, batch.iter().map(|(work, _)| work)) {
-        Ok(done) => {
-            for ((_, answer), done) in batch.drain(..).zip(done) {
-                // Somebody who has gone away in the meantime wants no answer.
-                let _ = answer.send(Ok(done));
+impl File<'_> {
+    fn serve_batch(&mut self, batch: &mut Vec<Asked>) {
+        match self.together(batch.iter().map(|(work, _)| work)) {
+            Ok(done) => {
+                for ((_, answer), done) in batch.drain(..).zip(done) {
+                    // Somebody who has gone away in the meantime wants no answer.
+                    let _ = answer.send(Ok(done));
+                }
+            }
+            // One of them does not fit, or nothing does: each for itself.
+            Err(_) => {
+                for (work, answer) in batch.drain(..) {
+                    let done = self.together(std::iter::once(&work)).map(|mut done| done.pop());
+                    let _ = answer.send(match done {
+                        Ok(Some(done)) => Ok(done),
+                        Ok(None) => Err(SpoolError("no answer".to_owned())),
+                        Err(error) => Err(SpoolError(error.to_string())),
+                    });
+                }
             }
         }
-        // One of them does not fit, or nothing does: each for itself.
-        Err(_) => {
-            for (work, answer) in batch.drain(..) {
-                let done = together(connection, std::iter::once(&work)).map(|mut done| done.pop());
-                let _ = answer.send(match done {
-                    Ok(Some(done)) => Ok(done),
-                    Ok(None) => Err(SpoolError("no answer".to_owned())),
-                    Err(error) => Err(SpoolError(error.to_string())),
-                });
+    }
+
+    /// All of it in one transaction, or nothing.
+    fn together<'a>(&mut self, all: impl Iterator<Item = &'a Work>) -> rusqlite::Result<Vec<Done>> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let done = all.map(|work| self.carry_out(work)).collect::<rusqlite::Result<Vec<_>>>()?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    fn carry_out(&mut self, work: &Work) -> rusqlite::Result<Done> {
+        let connection = self.connection;
+        match work {
+            Work::Store(arrival) => self.store(arrival).map(Done::Stored),
+            Work::End { ids, ended } => end(connection, ids, *ended).map(|()| Done::Written),
+            Work::Forget { before } => {
+                let mut statement =
+                    connection.prepare("DELETE FROM events WHERE state = 1 AND received_at < ?1")?;
+                statement.execute([before.as_millisecond()]).map(|_| Done::Written)
+            }
+            Work::Probe { now } => {
+                let mut statement =
+                    connection.prepare("INSERT OR REPLACE INTO probes (id, at) VALUES (1, ?1)")?;
+                statement.execute([now.as_millisecond()]).map(|_| Done::Written)
+            }
+            Work::Pending { most } => pending(connection, *most).map(Done::Pending),
+            Work::Load { id } => {
+                let mut statement =
+                    connection.prepare("SELECT sha256, received_at, body FROM events WHERE id = ?1")?;
+                let spooled = statement.query_row([id], spooled).optional()?;
+                Ok(Done::Loaded(spooled.map(Box::new)))
+            }
+            Work::Count => {
+                let mut statement =
+                    connection.prepare("SELECT count(*), min(received_at) FROM events WHERE state = 0")?;
+                statement.query_row([], |row| Ok(Done::Counted(row.get(0)?, optional_time(row, 1)?)))
             }
         }
     }
-}
 
-/// All of it in one transaction, or nothing.
-fn together<'a>(connection: &Connection, all: impl Iterator<Item = &'a Work>) -> rusqlite::Result<Vec<Done>> {
-    let transaction = connection.unchecked_transaction()?;
-    let done = all.map(|work| carry_out(&transaction, work)).collect::<rusqlite::Result<Vec<_>>>()?;
-    transaction.commit()?;
-    Ok(done)
-}
-
-fn carry_out(connection: &Connection, work: &Work) -> rusqlite::Result<Done> {
-    match work {
-        Work::Store(arrival) => store(connection, arrival).map(Done::Stored),
-        Work::End { ids, ended } => end(connection, ids, *ended).map(|()| Done::Written),
-        Work::Forget { before } => {
-            let mut statement =
-                connection.prepare("DELETE FROM events WHERE state = 1 AND received_at < ?1")?;
-            statement.execute([before.as_millisecond()]).map(|_| Done::Written)
-        }
-        Work::Probe { now } => {
-            let mut statement =
-                connection.prepare("INSERT OR REPLACE INTO probes (id, at) VALUES (1, ?1)")?;
-            statement.execute([now.as_millisecond()]).map(|_| Done::Written)
-        }
-        Work::Pending { most } => pending(connection, *most).map(Done::Pending),
-        Work::Load { id } => {
-            let mut statement = connection
-                .prepare("SELECT sha256, received_at, body, truncated FROM events WHERE id = ?1")?;
-            let spooled = statement.query_row([id], spooled).optional()?;
-            Ok(Done::Loaded(spooled.map(Box::new)))
-        }
-        Work::Count => {
-            let mut statement =
-                connection.prepare("SELECT count(*), min(received_at) FROM events WHERE state = 0")?;
-            statement.query_row([], |row| Ok(Done::Counted(row.get(0)?, optional_time(row, 1)?)))
-        }
+    fn store(&mut self, arrival: &Arrival) -> rusqlite::Result<bool> {
+        let pending = &arrival.pending;
+        let added = self.store.execute(params![
+            arrival.sha256,
+            pending.received_at.as_millisecond(),
+            pending.item.map(|item| item.to_string()),
+            pending.field,
+            pending.updated_at.map(Timestamp::as_microsecond),
+            arrival.body,
+        ])?;
+        Ok(added == 1)
     }
-}
-
-fn store(connection: &Connection, arrival: &Arrival) -> rusqlite::Result<bool> {
-    let json = |value: serde_json::Result<String>| {
-        value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-    };
-    let pending = &arrival.pending;
-    let mut statement = connection.prepare(
-        "INSERT INTO events (sha256, received_at, item, field, updated_at, body, truncated)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (sha256) DO NOTHING",
-    )?;
-    let added = statement.execute(params![
-        arrival.sha256,
-        pending.received_at.as_millisecond(),
-        pending.item.map(|item| item.to_string()),
-        pending.field,
-        pending.updated_at.map(Timestamp::as_microsecond),
-        json(serde_json::to_string(&arrival.fitted.body))?,
-        json(serde_json::to_string(&arrival.fitted.truncated))?,
-    ])?;
-    Ok(added == 1)
 }
 
 /// What was forwarded is only remembered; what GitHub refuses is kept whole.
 fn end(connection: &Connection, ids: &[i64], ended: Ended) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(match ended {
-        Ended::Forwarded => "UPDATE events SET state = 1, body = NULL, truncated = NULL WHERE id = ?1",
+        Ended::Forwarded => "UPDATE events SET state = 1, body = NULL WHERE id = ?1",
         Ended::Refused => "UPDATE events SET state = 2 WHERE id = ?1",
     })?;
     for id in ids {
@@ -138,16 +148,10 @@ fn pending(connection: &Connection, most: usize) -> rusqlite::Result<Vec<Pending
 }
 
 fn spooled(row: &Row<'_>) -> rusqlite::Result<Spooled> {
-    fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-        let text: String = row.get(column)?;
-        serde_json::from_str(&text)
-            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-    }
     Ok(Spooled {
         sha256: hex::encode(row.get::<_, Vec<u8>>(0)?),
         received_at: optional_time(row, 1)?.unwrap_or_default(),
-        body: json(row, 2)?,
-        truncated: json(row, 3)?,
+        body: row.get(2)?,
     })
 }
 

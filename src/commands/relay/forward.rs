@@ -16,7 +16,7 @@ use crate::adapters::relay_spool::{Ended, Spool, SpoolError};
 use crate::domain::event::{RELAY_VERSION, Relay};
 use crate::domain::github_answer::GitHubFault;
 use crate::domain::relay::coalesce::{Edit, SETTLE, edits};
-use crate::domain::relay::envelope::wrap;
+use crate::domain::relay::envelope::{fit, wrap};
 
 /// The name of the event in the workflow.
 const EVENT: &str = "plane-event";
@@ -140,15 +140,22 @@ impl Forwarder {
 
     async fn forward(&mut self, edit: &Edit) -> Result<Next, Failure> {
         let Some(spooled) = self.spool.load(edit.newest).await? else { return Ok(Next::Again) };
+        let Ok(body) = serde_json::from_str(&spooled.body) else {
+            // Such as half a character that is written as an escape: nobody could read it.
+            log::error!("an event is no JSON, so it is set aside: body_sha256 {}", spooled.sha256);
+            self.spool.end(edit.ids.clone(), Ended::Refused).await?;
+            return Ok(Next::Again);
+        };
+        let fitted = fit(&body);
         let relay = Relay {
             version: RELAY_VERSION,
             received_at: spooled.received_at,
             body_sha256: spooled.sha256,
             coalesced: edit.fields.clone(),
-            truncated: spooled.truncated,
+            truncated: fitted.truncated,
         };
         let digest = relay.body_sha256.clone();
-        let payload = wrap(spooled.body, &relay).map_err(|_| GitHubFault::Unreadable("an envelope"))?;
+        let payload = wrap(fitted.body, &relay).map_err(|_| GitHubFault::Unreadable("an envelope"))?;
         match self.dispatches.raise(EVENT, &Value::Object(payload)).await {
             Ok(()) => {
                 self.metrics.dispatch("forwarded");

@@ -12,7 +12,6 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -21,7 +20,6 @@ use super::door::{Door, Hangup};
 use super::metrics::Metrics;
 use crate::adapters::relay_spool::{Arrival, Spool};
 use crate::domain::relay::coalesce::Pending;
-use crate::domain::relay::envelope::fit;
 use crate::domain::relay::filter::{Filter, Head};
 use crate::domain::relay::signature::{HEADER, Secrets};
 
@@ -85,9 +83,8 @@ impl Relay {
     }
 
     async fn admitted(&self, body: &[u8]) -> Outcome {
-        let parsed: Option<Value> = serde_json::from_slice(body).ok();
-        let Some((value, head)) = parsed.and_then(|value| Head::read(&value).map(|head| (value, head)))
-        else {
+        let event = std::str::from_utf8(body).ok().and_then(|text| Some((text, Head::read(text)?)));
+        let Some((text, head)) = event else {
             return Outcome::Answered("unreadable", StatusCode::BAD_REQUEST);
         };
         if let Err(dropped) = self.filter.judge(&head) {
@@ -100,7 +97,7 @@ impl Relay {
             updated_at: head.updated_at,
             received_at: Timestamp::now(),
         };
-        let arrival = Arrival { sha256: Sha256::digest(body).into(), fitted: fit(&value), pending };
+        let arrival = Arrival { sha256: Sha256::digest(body).into(), body: text.to_owned(), pending };
         match self.spool.store(arrival).await {
             Ok(true) => {
                 self.arrived.notify_one();

@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// What the relay knows about an event.
@@ -33,21 +35,73 @@ pub struct Head {
     pub group: Option<String>,
 }
 
+/// The members that are read. One of an unexpected form counts as absent.
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default, deserialize_with = "if_readable")]
+    event: Option<String>,
+    #[serde(default, deserialize_with = "if_readable")]
+    action: Option<String>,
+    #[serde(default, deserialize_with = "if_readable")]
+    workspace_id: Option<Uuid>,
+    #[serde(default, deserialize_with = "if_readable")]
+    activity: Option<Activity>,
+    #[serde(default, deserialize_with = "if_readable")]
+    data: Option<Item>,
+}
+
+#[derive(Default, Deserialize)]
+struct Activity {
+    #[serde(default, deserialize_with = "if_readable")]
+    field: Option<String>,
+    #[serde(default, deserialize_with = "if_readable")]
+    actor: Option<Actor>,
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    #[serde(default, deserialize_with = "if_readable")]
+    id: Option<Uuid>,
+}
+
+#[derive(Default, Deserialize)]
+struct Item {
+    #[serde(default, deserialize_with = "if_readable")]
+    id: Option<Uuid>,
+    #[serde(default, deserialize_with = "if_readable")]
+    project: Option<Uuid>,
+    #[serde(default, deserialize_with = "if_readable")]
+    updated_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "if_readable")]
+    state: Option<State>,
+}
+
+#[derive(Deserialize)]
+struct State {
+    #[serde(default, deserialize_with = "if_readable")]
+    group: Option<String>,
+}
+
+fn if_readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(source: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(source)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
 impl Head {
     /// Reads what is there; `None` if the body is no event at all.
-    pub fn read(body: &Value) -> Option<Self> {
-        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
-        let id = |pointer: &str| text(pointer).and_then(|text| text.parse().ok());
+    pub fn read(body: &str) -> Option<Self> {
+        let body: Body = serde_json::from_str(body).ok()?;
+        let (activity, data) = (body.activity.unwrap_or_default(), body.data.unwrap_or_default());
         Some(Self {
-            kind: text("/event")?.to_owned(),
-            action: text("/action").unwrap_or_default().to_owned(),
-            field: text("/activity/field").map(str::to_owned),
-            actor: id("/activity/actor/id"),
-            workspace: id("/workspace_id"),
-            project: id("/data/project"),
-            item: id("/data/id"),
-            updated_at: text("/data/updated_at").and_then(|text| text.parse().ok()),
-            group: text("/data/state/group").map(str::to_owned),
+            kind: body.event?,
+            action: body.action.unwrap_or_default(),
+            field: activity.field,
+            actor: activity.actor.and_then(|actor| actor.id),
+            workspace: body.workspace_id,
+            project: data.project,
+            item: data.id,
+            updated_at: data.updated_at,
+            group: data.state.and_then(|state| state.group),
         })
     }
 }
@@ -189,10 +243,16 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_event_has_no_head() {
-        for body in ["[]", "{}", "1", r#"{"event": 3}"#] {
-            assert_eq!(Head::read(&serde_json::from_str(body).unwrap()), None, "{body}");
+        for body in ["", "{", "[]", "{}", "1", r#"{"event": 3}"#] {
+            assert_eq!(Head::read(body), None, "{body}");
         }
-        let head = Head::read(&serde_json::json!({"event": "issue", "data": {"id": "no id"}})).unwrap();
-        assert_eq!(head, Head { kind: "issue".to_owned(), ..Head::default() });
+        for strange in [
+            r#"{"event": "issue"}"#,
+            r#"{"event": "issue", "data": {"id": "no id", "state": []}}"#,
+            r#"{"event": "issue", "data": [], "activity": {"actor": null, "field": 1}, "workspace_id": {}}"#,
+        ] {
+            let head = Head { kind: "issue".to_owned(), ..Head::default() };
+            assert_eq!(Head::read(strange), Some(head), "{strange}");
+        }
     }
 }

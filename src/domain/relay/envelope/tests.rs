@@ -128,7 +128,7 @@ fn the_events_of_one_edit_are_one() {
         if !name.contains("20-issue-updated-many-fields") {
             continue;
         }
-        let head = crate::domain::relay::filter::Head::read(&serde_json::from_slice(&body).unwrap()).unwrap();
+        let head = crate::domain::relay::filter::Head::read(std::str::from_utf8(&body).unwrap()).unwrap();
         let id = i64::try_from(pending.len()).unwrap();
         let received_at = "2026-11-23T10:00:00Z".parse().unwrap();
         pending.push(Pending {
