@@ -18,12 +18,11 @@ use astra_dispatch::adapters::store::drive::{
 use astra_dispatch::adapters::store::{Items, Store};
 use astra_dispatch::domain::job::{ItemState, Job};
 use astra_dispatch::domain::matching::Workforce;
-use astra_dispatch::domain::name::{ItemId, ProjectId};
 use astra_dispatch::domain::pass::{
     Hint, ItemRead, Pass, PassEnd, PassInput, Publication, StartWrite, StateTarget, Timing,
 };
 use astra_dispatch::domain::request_budget::Importance;
-use astra_dispatch::domain::work_item::{ItemRef, Priority, StateGroup, WorkItem};
+use astra_dispatch::domain::work_item::{ItemRef, StateGroup, WorkItem};
 use cluster::TestCluster;
 use serde_json::Value;
 
@@ -79,24 +78,6 @@ impl Deliver for Plane {
     }
 }
 
-fn item(project: ProjectId, number: u64) -> WorkItem {
-    WorkItem {
-        id: ItemId(uuid::Uuid::from_u128(u128::from(number))),
-        project,
-        sequence: number,
-        name: format!("Task {number}"),
-        description: String::new(),
-        labels: vec!["agent:coder".to_owned()],
-        state: "Todo".to_owned(),
-        group: StateGroup::Unstarted,
-        priority: Priority::None,
-        assignees: Vec::new(),
-        links: Vec::new(),
-        updated_at: jiff::Timestamp::UNIX_EPOCH,
-        withdrawn: false,
-    }
-}
-
 struct World {
     cluster: TestCluster,
     workforce: Workforce,
@@ -126,7 +107,7 @@ impl World {
         let plane = Plane::default();
         let mut hints = Vec::new();
         for number in 1..=tasks {
-            let item = item(project, number);
+            let item = cluster::item(project, number);
             hints.push(item.reference());
             plane.items.lock().unwrap().insert(item.reference(), item);
         }

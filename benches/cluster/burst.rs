@@ -12,7 +12,7 @@ use astra_dispatch::domain::ledger::{Ledger, Waiting};
 use astra_dispatch::domain::matching::{Running, Workforce};
 use astra_dispatch::domain::name::{AgentName, ItemId, ProjectId};
 use astra_dispatch::domain::pass::{ItemRead, NewJob, Pass, PassEnd, PassInput, Timing};
-use astra_dispatch::domain::work_item::{ItemRef, Priority, StateGroup, WorkItem};
+use astra_dispatch::domain::work_item::{ItemRef, Priority};
 use futures_util::StreamExt;
 use http::{Method, Request};
 use kube::client::Body;
@@ -29,26 +29,8 @@ struct Wanted(ProjectId);
 
 impl Items for Wanted {
     async fn read(&self, items: &[ItemRef]) -> Vec<ItemRead> {
-        items.iter().map(|item| ItemRead::Found(Box::new(wanted(self.0, item.item)))).collect()
-    }
-}
-
-fn wanted(project: ProjectId, id: ItemId) -> WorkItem {
-    let sequence = u64::try_from(id.0.as_u128()).unwrap();
-    WorkItem {
-        id,
-        project,
-        sequence,
-        name: format!("Task {sequence}"),
-        description: String::new(),
-        labels: vec!["agent:coder".to_owned()],
-        state: "Todo".to_owned(),
-        group: StateGroup::Unstarted,
-        priority: Priority::None,
-        assignees: Vec::new(),
-        links: Vec::new(),
-        updated_at: jiff::Timestamp::UNIX_EPOCH,
-        withdrawn: false,
+        let wanted = |id: ItemId| cluster::item(self.0, u64::try_from(id.0.as_u128()).unwrap());
+        items.iter().map(|item| ItemRead::Found(Box::new(wanted(item.item)))).collect()
     }
 }
 

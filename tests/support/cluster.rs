@@ -23,7 +23,7 @@ use astra_dispatch::domain::pass::NewJob;
 use astra_dispatch::domain::registry::{Agent, Registry};
 use astra_dispatch::domain::run_plan::Surroundings;
 use astra_dispatch::domain::task::{SkillWishes, Task};
-use astra_dispatch::domain::work_item::Priority;
+use astra_dispatch::domain::work_item::{Priority, StateGroup, WorkItem};
 use http::{Method, Request};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -358,6 +358,25 @@ async fn call(
     let status = response.status().as_u16();
     let bytes = response.into_body().collect_bytes().await.unwrap();
     Answered { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+}
+
+/// A work item that asks for a coder.
+pub fn item(project: ProjectId, number: u64) -> WorkItem {
+    WorkItem {
+        id: ItemId(uuid::Uuid::from_u128(u128::from(number))),
+        project,
+        sequence: number,
+        name: format!("Task {number}"),
+        description: String::new(),
+        labels: vec!["agent:coder".to_owned()],
+        state: "Todo".to_owned(),
+        group: StateGroup::Unstarted,
+        priority: Priority::None,
+        assignees: Vec::new(),
+        links: Vec::new(),
+        updated_at: jiff::Timestamp::UNIX_EPOCH,
+        withdrawn: false,
+    }
 }
 
 /// Waits until something is there, for at most 90 seconds.
