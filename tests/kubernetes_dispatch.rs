@@ -14,6 +14,9 @@ mod relay;
 #[path = "support/site.rs"]
 mod site;
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use cluster_site::{ClusterSite, Worker};
 use http::Method;
 use serde_json::{Value, json};
@@ -281,5 +284,26 @@ async fn a_ledger_that_is_full_takes_no_more_and_loses_nothing() {
     world.published(run).await;
     let report = world.dispatch(&event);
     assert_eq!(report["outcome"], "dispatched", "{report:#}");
+    world.cluster.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster"]
+async fn the_kustomization_makes_what_is_there_already() {
+    let world = world().await;
+    let written = world.run(&["agents", "provision", "--kustomize", "manifests"]);
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    let beside = PathBuf::from(std::env::var_os("ASTRA_TEST_KUBECONFIG").unwrap()).canonicalize().unwrap();
+    let apply = || {
+        let mut kubectl = Command::new(beside.with_file_name("bin/kubectl"));
+        kubectl.env("KUBECONFIG", &beside).env("HOME", world.site.path("home"));
+        let output =
+            kubectl.args(["apply", "--kustomize"]).arg(world.site.path("manifests")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let (first, again) = (apply(), apply());
+    assert!(!first.contains(" created"), "{first}");
+    assert!(again.lines().count() > 10 && again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
     world.cluster.remove().await;
 }
