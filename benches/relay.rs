@@ -34,7 +34,7 @@ const ROUNDS: usize = 9;
 /// Of each round and server.
 const REQUESTS: usize = 16_384;
 /// So many that the wait for the disk, which all share, is no limit: a commit takes whoever has come by then.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: usize = 448;
 const BODY: usize = 4_096;
 
 fn main() {

@@ -194,6 +194,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     }
     let make = format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
     connection.execute_batch(&make)?;
+    // A file of another form is refused now, and not at the first event.
+    connection.prepare(thread::STORE)?;
     Ok(connection)
 }
 

@@ -147,7 +147,7 @@ impl Local {
         })
     }
 
-    /// The ledger as it is now.
+    /// The ledger, for people to see.
     pub(crate) async fn ledger(&self) -> anyhow::Result<crate::domain::ledger::Ledger> {
         Ok(self.executor.read_ledger().await.map_err(store_error)?.ledger)
     }

@@ -125,7 +125,7 @@ impl OnCluster {
         }
     }
 
-    /// The ledger as it is now.
+    /// The ledger, for people to see.
     pub(crate) async fn ledger(&self) -> anyhow::Result<Ledger> {
         Ok(self.store.read_ledger().await.map_err(cluster_error)?.ledger)
     }

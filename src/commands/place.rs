@@ -120,7 +120,7 @@ impl Place {
         }
     }
 
-    /// The ledger as it is now.
+    /// The ledger, for people to see.
     pub(crate) async fn ledger(&self) -> anyhow::Result<Ledger> {
         match self {
             Self::Local(local) => local.ledger().await,

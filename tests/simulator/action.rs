@@ -114,7 +114,9 @@ impl World {
         {
             actions.push(Action::Call(name, How::Unread));
         }
-        if self.can(Fault::Refusal) && matches!(request, Request::Create(_) | Request::WriteSecret(..)) {
+        if self.can(Fault::Refusal)
+            && matches!(request, Request::Create(_) | Request::WriteSecret(..) | Request::WriteState { .. })
+        {
             actions.push(Action::Call(name, How::Refused));
         }
         if self.can(Fault::Crash) {

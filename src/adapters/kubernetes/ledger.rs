@@ -40,7 +40,7 @@ impl ClusterLedger {
         Self { system_namespace: system_namespace.to_owned(), last: Mutex::new(None) }
     }
 
-    /// What counts against each agent, by the ledger as it was read last.
+    /// What counts against each agent, by the ledger as it was read or written last.
     pub(super) fn running(&self) -> Running {
         self.last().as_ref().map(|last| last.running.clone()).unwrap_or_default()
     }

@@ -249,6 +249,8 @@ async fn what_was_written_just_now_is_read_once_without_a_call() {
         exchange(PUT, 200, written("42")),
         exchange(PUT, 409, status(409, "the object has been modified")),
         exchange(LEDGER, 200, written("43")),
+        exchange(PUT, 200, written("44")),
+        exchange(LEDGER, 200, written("45")),
     ])
     .await;
     let store = &scenario.store;
@@ -257,7 +259,11 @@ async fn what_was_written_just_now_is_read_once_without_a_call() {
     let read = store.read_ledger().await.unwrap();
     assert_eq!((&read.ledger, read.version.0.as_deref()), (&next, Some("42")));
     assert!(!store.swap_ledger(&read.version, &next).await.unwrap(), "others were quicker");
-    assert_eq!(store.read_ledger().await.unwrap().version.0.as_deref(), Some("43"));
+    let read = store.read_ledger().await.unwrap();
+    assert_eq!(read.version.0.as_deref(), Some("43"));
+    assert!(store.swap_ledger(&read.version, &next).await.unwrap());
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
+    assert_eq!(store.read_ledger().await.unwrap().version.0.as_deref(), Some("45"), "too long ago");
     scenario.done();
 }
 

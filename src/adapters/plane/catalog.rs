@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{PlaneClient, PlaneError, lock};
+use super::{PlaneClient, PlaneError, Urgency, lock};
 use crate::adapters::run_directory::RunDirectory;
 use crate::domain::name::ProjectId;
 use crate::domain::pass::StateTarget;
@@ -86,9 +86,9 @@ impl PlaneClient {
         &self,
         project: ProjectId,
         target: &StateTarget,
-        importance: Importance,
+        urgency: impl Into<Urgency>,
     ) -> Result<Option<State>, PlaneError> {
-        let states = self.listed_states(project, importance).await?;
+        let states = self.listed_states(project, urgency).await?;
         let meant = states.iter().find(|state| is_meant(target, state)).cloned();
         lock(&self.catalog).set_states(project, states);
         Ok(meant)
@@ -97,10 +97,10 @@ impl PlaneClient {
     async fn listed_states(
         &self,
         project: ProjectId,
-        importance: Importance,
+        urgency: impl Into<Urgency>,
     ) -> Result<Vec<State>, PlaneError> {
         let path = format!("projects/{project}/states/");
-        let rows = self.all_pages(&path, "read the states", importance).await?;
+        let rows = self.all_pages(&path, "read the states", urgency).await?;
         Ok(rows.iter().filter_map(read_state).collect())
     }
 

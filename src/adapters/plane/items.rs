@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{PlaneClient, PlaneError, PlaneFault, Request, lock};
+use super::{PlaneClient, PlaneError, PlaneFault, Request, Urgency, lock};
 use crate::domain::event::work_item_from_rest;
 use crate::domain::name::{ItemId, ProjectId, TaskKey};
 use crate::domain::plane_answer::PlaneRefusal;
@@ -104,13 +104,14 @@ impl PlaneClient {
         &self,
         path: &str,
         action: &str,
-        importance: Importance,
+        urgency: impl Into<Urgency>,
     ) -> Result<Vec<Value>, PlaneError> {
+        let urgency = urgency.into();
         let unexpected =
             |what: String| PlaneError { action: action.to_owned(), fault: PlaneFault::Unexpected(what) };
         let mut rows = Vec::new();
         for page in 0..MOST_PAGES {
-            let mut request = Request::get(action, importance, path)
+            let mut request = Request::get(action, urgency, path)
                 .query("per_page", PAGE.to_string())
                 .query("cursor", format!("{PAGE}:{page}:0"));
             if path.ends_with("work-items/") {

@@ -96,6 +96,17 @@ impl PlaneFault {
         }
     }
 
+    /// Whether it is known that a write changed nothing.
+    pub fn is_without_effect(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                !matches!(refusal, PlaneRefusal::Broken { .. } | PlaneRefusal::NotPlane)
+            }
+            Self::BudgetSpent(_) | Self::Lacking(_) => true,
+            Self::Unreachable(_) | Self::TimedOut | Self::Unexpected(_) => false,
+        }
+    }
+
     /// What a person does about it.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -108,12 +119,23 @@ impl PlaneFault {
     }
 }
 
+/// What a request is for, and how long it may wait for the budget, however patient the client is.
+#[derive(Debug, Clone, Copy)]
+struct Urgency {
+    importance: Importance,
+    patience: Duration,
+}
+
+impl From<Importance> for Urgency {
+    fn from(importance: Importance) -> Self {
+        Self { importance, patience: Duration::MAX }
+    }
+}
+
 /// One request, before it is sent.
 struct Request<'a> {
     action: String,
-    importance: Importance,
-    /// It waits no longer than this for the budget, however patient the client is.
-    patience: Option<Duration>,
+    urgency: Urgency,
     method: Method,
     /// Below the workspace, with the slash at its end that Plane insists on.
     path: String,
@@ -122,11 +144,10 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn get(action: impl Into<String>, importance: Importance, path: impl Into<String>) -> Self {
+    fn get(action: impl Into<String>, urgency: impl Into<Urgency>, path: impl Into<String>) -> Self {
         Self {
             action: action.into(),
-            importance,
-            patience: None,
+            urgency: urgency.into(),
             method: Method::GET,
             path: path.into(),
             query: Vec::new(),
@@ -137,16 +158,11 @@ impl<'a> Request<'a> {
     fn write(
         method: Method,
         action: impl Into<String>,
-        importance: Importance,
+        urgency: impl Into<Urgency>,
         path: impl Into<String>,
         body: Value,
     ) -> Self {
-        Self { method, body: Some(body), ..Self::get(action, importance, path) }
-    }
-
-    /// Waits no longer than this for the budget.
-    fn soon(self, patience: Duration) -> Self {
-        Self { patience: Some(patience), ..self }
+        Self { method, body: Some(body), ..Self::get(action, urgency, path) }
     }
 
     fn query(mut self, name: &'a str, value: impl Into<String>) -> Self {
@@ -228,11 +244,7 @@ impl PlaneClient {
     }
 
     async fn send_once(&self, request: &Request<'_>) -> Result<Value, PlaneFault> {
-        self.wait_for_budget(
-            request.importance,
-            request.patience.map_or(self.patience, |patience| patience.min(self.patience)),
-        )
-        .await?;
+        self.wait_for_budget(request.urgency).await?;
         let mut builder = self
             .http
             .request(request.method.clone(), format!("{}/{}", self.workspace_url, request.path))
@@ -246,10 +258,11 @@ impl PlaneClient {
     }
 
     /// Waits until the budget has room, at most as long as patience lasts.
-    async fn wait_for_budget(&self, importance: Importance, patience: Duration) -> Result<(), PlaneFault> {
+    async fn wait_for_budget(&self, urgency: Urgency) -> Result<(), PlaneFault> {
+        let patience = urgency.patience.min(self.patience);
         let mut waited = Duration::ZERO;
         loop {
-            let wait = match lock(&self.budget).take(importance, Timestamp::now()) {
+            let wait = match lock(&self.budget).take(urgency.importance, Timestamp::now()) {
                 Ok(()) => return Ok(()),
                 Err(wait) => wait,
             };

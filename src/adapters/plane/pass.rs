@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
-use super::{PlaneClient, PlaneFault, lock};
+use super::{PlaneClient, lock};
 use crate::adapters::store::Items;
 use crate::adapters::store::drive::{ItemStates, Undelivered};
 use crate::domain::job::ItemState;
@@ -85,13 +85,11 @@ impl ItemStates for PlaneClient {
         // However this ends, what was read is not how the item is after it.
         let seen = lock(&self.seen).remove(&item.item);
         let from = seen.map(|(item, _)| item.state).unwrap_or_default();
-        let to =
-            self.set_state(item.project, item.item, to, importance).await.map_err(|error| {
-                match error.fault {
-                    PlaneFault::BudgetSpent(_) => Undelivered::Refused(error.into()),
-                    _ => Undelivered::Failed(error.into()),
-                }
-            })?;
+        let to = match self.set_state(item.project, item.item, to, importance).await {
+            Ok(to) => to,
+            Err(error) if error.fault.is_without_effect() => return Err(Undelivered::Refused(error.into())),
+            Err(error) => return Err(Undelivered::Failed(error.into())),
+        };
         Ok(ItemState { from, to, written_at: Timestamp::now(), acknowledged: true })
     }
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::catalog::{State, folded};
-use super::{PlaneClient, PlaneError, PlaneFault, Request};
+use super::{PlaneClient, PlaneError, PlaneFault, Request, Urgency};
 use crate::domain::name::{ItemId, ProjectId};
 use crate::domain::pass::StateTarget;
 use crate::domain::plane_answer::PlaneRefusal;
@@ -16,12 +16,11 @@ use crate::domain::work_item::ItemRef;
 
 /// Marks our comments, so that each run has exactly one.
 const EXTERNAL_SOURCE: &str = "astra-dispatch";
-/// A move rests on what was read right before ([`SEND_WITHIN`], [`WRITE_TIMEOUT`]): it goes out soon, or not
-/// at all.
+/// A move rests on what was read right before: it goes out soon, or not at all. It and the read of the states
+/// before it wait no longer than this for the budget, together less than [`WRITE_TIMEOUT`].
 ///
-/// [`SEND_WITHIN`]: crate::domain::pass::SEND_WITHIN
 /// [`WRITE_TIMEOUT`]: crate::domain::pass::WRITE_TIMEOUT
-const MOVE_PATIENCE: Duration = Duration::from_secs(5);
+const MOVE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl PlaneClient {
     /// Moves an item to a state and returns that state's name.
@@ -32,21 +31,22 @@ impl PlaneClient {
         target: &StateTarget,
         importance: Importance,
     ) -> Result<String, PlaneError> {
+        let urgency = Urgency { importance, patience: MOVE_PATIENCE };
         if let Some(state) = self.known_state(project, target) {
-            match self.move_to(project, item, &state, importance).await {
+            match self.move_to(project, item, &state, urgency).await {
                 // It may have been deleted since it was read.
                 Err(PlaneError { fault: PlaneFault::Refused(PlaneRefusal::Invalid { .. }), .. }) => {}
                 moved => return moved.map(|()| state.name),
             }
         }
-        let state = self.listed_state(project, target, importance).await?.ok_or_else(|| PlaneError {
+        let state = self.listed_state(project, target, urgency).await?.ok_or_else(|| PlaneError {
             action: format!("move work item {item}"),
             fault: PlaneFault::Lacking(match target {
                 StateTarget::Named(name) => format!("state {name:?}"),
                 StateTarget::FirstStarted => "state of the group started".to_owned(),
             }),
         })?;
-        self.move_to(project, item, &state, importance).await?;
+        self.move_to(project, item, &state, urgency).await?;
         Ok(state.name)
     }
 
@@ -55,11 +55,10 @@ impl PlaneClient {
         project: ProjectId,
         item: ItemId,
         state: &State,
-        importance: Importance,
+        urgency: Urgency,
     ) -> Result<(), PlaneError> {
         let (action, body) = (format!("move work item {item}"), json!({ "state": state.id }));
-        let request = Request::write(Method::PATCH, action, importance, item_path(project, item, ""), body);
-        let request = request.soon(MOVE_PATIENCE);
+        let request = Request::write(Method::PATCH, action, urgency, item_path(project, item, ""), body);
         self.send(request).await.map(drop)
     }
 

@@ -11,7 +11,7 @@ use crate::domain::relay::coalesce::Pending;
 const LARGEST_BATCH: usize = 1024;
 
 /// Keeps an event unless the same came before.
-const STORE: &str = "
+pub(super) const STORE: &str = "
     INSERT INTO events (sha256, received_at, item, field, updated_at, body)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sha256) DO NOTHING";
 

@@ -141,9 +141,10 @@ impl Forwarder {
     async fn forward(&mut self, edit: &Edit) -> Result<Next, Failure> {
         let Some(spooled) = self.spool.load(edit.newest).await? else { return Ok(Next::Again) };
         let Ok(body) = serde_json::from_str(&spooled.body) else {
-            // Such as half a character that is written as an escape: nobody could read it.
-            log::error!("an event is no JSON, so it is set aside: body_sha256 {}", spooled.sha256);
-            self.spool.end(edit.ids.clone(), Ended::Refused).await?;
+            // Such as half a character that is written as an escape. The edit's other events may be readable.
+            self.metrics.dispatch("unreadable_event");
+            log::error!("an event cannot be read, so it is set aside: body_sha256 {}", spooled.sha256);
+            self.spool.end(vec![edit.newest], Ended::Refused).await?;
             return Ok(Next::Again);
         };
         let fitted = fit(&body);

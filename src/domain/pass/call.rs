@@ -79,7 +79,7 @@ pub enum Request {
     /// Repeated, it changes nothing.
     Deliver(Box<Job>),
     /// Move a work item, no later than [`super::SEND_WITHIN`] after the answer before:
-    /// [`Response::Written`], or [`Response::Missed`] if it was not sent.
+    /// [`Response::Written`], or [`Response::Missed`] if it was too late to send it.
     WriteState {
         /// The item.
         item: ItemRef,
@@ -120,7 +120,7 @@ pub enum Response {
     Done,
     /// Its condition does not hold (any more): nothing was done.
     Missed,
-    /// Refused, and it would be refused again: nothing was done. Why, in one sentence.
+    /// Refused: nothing was done. Why, in one sentence.
     Refused(String),
     /// No answer, or none that says anything: it may have been done or not. Why.
     Failed(String),

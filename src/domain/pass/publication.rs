@@ -31,7 +31,7 @@ enum Stage {
     Look,
     Claim,
     Deliver(Box<Job>),
-    /// After a refusal: why.
+    /// Nothing of it is under way, and somebody may go on at once: why it is not over.
     LetGo(String),
     Item,
     Job {
@@ -60,7 +60,7 @@ pub enum PublicationEnd {
     },
     /// Another publisher was quicker, or it was changed in between: nothing is missing.
     Overtaken,
-    /// The world does not let it be told, or it could not even be begun: why. Nothing of it is under way, so
+    /// The world does not let it be told or its item be moved, or not now: why. Nothing of it is under way, so
     /// the claim was let go of: who mends that need not wait.
     Refused(String),
     /// No answer, or the claim is no longer ours: once the claim is old, somebody goes on. Why.

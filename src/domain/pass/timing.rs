@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-/// A Plane write is sent within this time after the re-reads it rests on, else it is dropped.
+/// A Plane write is begun within this time after the re-reads it rests on, else it is dropped.
 pub const SEND_WITHIN: Duration = Duration::from_secs(10);
-/// A Plane write that has no answer by then counts as unanswered.
+/// A Plane write that has no answer so long after it was begun counts as unanswered; waiting for the budget
+/// is part of it.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An item that the same process read this short a time before need not be read again before a write;
 /// [`SEND_WITHIN`] counts from that read. Plane allows few requests, so that none is made twice.

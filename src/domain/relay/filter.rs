@@ -90,6 +90,8 @@ fn if_readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(source: D) -> Res
 impl Head {
     /// Reads what is there; `None` if the body is no event at all.
     pub fn read(body: &str) -> Option<Self> {
+        // A list would be read as the members in their order.
+        body.trim_ascii_start().strip_prefix('{')?;
         let body: Body = serde_json::from_str(body).ok()?;
         let (activity, data) = (body.activity.unwrap_or_default(), body.data.unwrap_or_default());
         Some(Self {
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_event_has_no_head() {
-        for body in ["", "{", "[]", "{}", "1", r#"{"event": 3}"#] {
+        for body in ["", "{", "[]", r#" ["issue"]"#, "{}", "1", r#"{"event": 3}"#] {
             assert_eq!(Head::read(body), None, "{body}");
         }
         for strange in [

@@ -12,6 +12,8 @@ use crate::domain::work_item::{Priority, StateGroup, WorkItem};
 #[derive(Default)]
 struct Outside {
     writes: AtomicU32,
+    /// How important each was.
+    asked: Mutex<Vec<Importance>>,
     deliveries: AtomicU32,
     is_mute: bool,
     /// No move is sent.
@@ -29,9 +31,10 @@ impl ItemStates for Outside {
         &self,
         _item: ItemRef,
         to: &StateTarget,
-        _: Importance,
+        importance: Importance,
     ) -> Result<ItemState, Undelivered> {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        self.asked.lock().unwrap().push(importance);
         if self.is_mute {
             std::future::pending::<()>().await;
         }
@@ -281,13 +284,15 @@ async fn who_may_not_send_a_move_now_lets_go_of_its_claim() {
     let publish = async |is_spent: bool, limits: Limits| {
         let outside = Outside { is_spent, ..Outside::default() };
         let publication = publication(&subject, if is_spent { "one" } else { "two" });
-        publication_within(limits, publication, &store, &store, &outside, &outside).await.unwrap()
+        let end = publication_within(limits, publication, &store, &store, &outside, &outside).await.unwrap();
+        (end, outside.asked.into_inner().unwrap())
     };
-    assert_eq!(publish(true, LIMITS).await, PublicationEnd::Refused("nothing left to spend".to_owned()));
+    let refused = |why: &str| PublicationEnd::Refused(why.to_owned());
+    let asked = vec![Importance::FinalWord];
+    assert_eq!(publish(true, LIMITS).await, (refused("nothing left to spend"), asked.clone()));
     let late = Limits { send_within: Duration::ZERO, ..LIMITS };
-    let end = publish(false, late).await;
-    assert_eq!(end, PublicationEnd::Refused("it was too late to move the item".to_owned()));
-    assert_eq!(publish(false, LIMITS).await, PublicationEnd::Published);
+    assert_eq!(publish(false, late).await, (refused("it was too late to move the item"), Vec::new()));
+    assert_eq!(publish(false, LIMITS).await, (PublicationEnd::Published, asked));
 }
 
 #[tokio::test]
