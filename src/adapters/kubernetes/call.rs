@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A refusal (403) is doubted for so long while the API server is starting: until it has loaded its roles
 /// and its admission plugins, it refuses what it will allow.
 const DOUBTED: Duration = Duration::from_secs(15);
+/// The same, where it has long answered: it may have been started again while nobody asked. Seen to refuse
+/// even `/readyz` for some 50 ms then.
+const DOUBTED_BRIEFLY: Duration = Duration::from_secs(3);
 /// Between two looks whether it has.
 const DOUBT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -269,8 +272,9 @@ fn weigh_refusal(text: &str, readiness: Option<Readiness>, doubted: Duration, an
         || text.contains("not yet ready to handle request");
     let is_late = doubted >= DOUBTED;
     match readiness {
-        // In its first moments it refuses even to say so; they are over for all later refusals, too.
-        Some(Readiness::Unknown) if is_late || answering >= DOUBTED => Doubt::Believed,
+        // In its first moments it refuses even to say so.
+        Some(Readiness::Unknown) if is_late => Doubt::Believed,
+        Some(Readiness::Unknown) if answering >= DOUBTED && doubted >= DOUBTED_BRIEFLY => Doubt::Believed,
         Some(Readiness::Ready) if is_late || !is_loading => Doubt::Believed,
         Some(Readiness::NotReady) if is_late => Doubt::GivenUp,
         _ => Doubt::AskAgain,
@@ -343,7 +347,8 @@ mod tests {
             (plain, Some(NotReady), 15, 60, GivenUp),
             (plain, Some(Unknown), 14, 14, AskAgain),
             // Where nobody may ask, it is taken at its word once it cannot be starting any more.
-            (plain, Some(Unknown), 0, 15, Believed),
+            (plain, Some(Unknown), 2, 15, AskAgain),
+            (plain, Some(Unknown), 3, 15, Believed),
             (plain, Some(Unknown), 15, 0, Believed),
             (loading, None, 0, 60, AskAgain),
             (loading, Some(Ready), 14, 60, AskAgain),
