@@ -75,7 +75,7 @@ async fn the_ledger_is_swapped_only_where_it_was_read() {
     let path = format!("/api/v1/namespaces/{}/configmaps/ledger", cluster.system_namespace);
     assert_eq!(cluster.get(&path).await.body["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     cluster.call(Method::DELETE, &path, "application/json", &Value::Null).await;
-    let missing = one.read_ledger().await.unwrap_err();
+    let missing = third.read_ledger().await.unwrap_err();
     assert!(matches!(missing, StoreError::Denied(_)), "{missing}");
     assert!(!one.swap_ledger(&read.version, &ledger).await.unwrap_or(false));
     cluster.remove().await;

@@ -162,6 +162,24 @@ fn a_cancelled_run_ends_within_seconds_and_pushes_nothing() {
 }
 
 #[test]
+fn looking_and_mistyping_start_and_remember_nothing() {
+    let site = Site::new(SLEEP, 1);
+    let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+    site.write(".astra/agents/vega.yaml", &vega.replace("status: active", "status: standby"));
+    let event = site.event(1, 1, &json!({}));
+    assert_eq!(dispatch(&site, &event)["outcome"], "waiting");
+    site.write(".astra/agents/vega.yaml", &vega);
+    let mistyped = site.run(&["cancel", "ast-1-bbbbb"]);
+    assert_eq!(mistyped.status.code(), Some(2));
+    assert_eq!(site.status()["runs"], json!([]), "{}", text(&mistyped.stderr));
+    let kept = || std::fs::read_to_string(site.path("state/git-base-url")).unwrap_or_default();
+    let before = kept();
+    let explained = site.run(&["explain", "--event", &event, "--git-base-url", "http://127.0.0.1:1"]);
+    assert_eq!(explained.status.code(), Some(0), "{}", text(&explained.stderr));
+    assert_eq!(kept(), before);
+}
+
+#[test]
 fn interrupting_dispatch_cancels_its_run() {
     let site = Site::new(SLEEP, 1);
     let event = site.event(1, 1, &json!({}));

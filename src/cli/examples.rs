@@ -73,6 +73,7 @@ Example:
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   astra-dispatch completions bash > ~/.local/share/bash-completion/completions/astra-dispatch
   astra-dispatch completions zsh > ~/.zfunc/_astra-dispatch
   astra-dispatch completions fish > ~/.config/fish/completions/astra-dispatch.fish";

@@ -11,15 +11,13 @@ pub(super) const OVER: &str = "has ended already; nothing was changed";
 
 pub(super) async fn run(args: &CancelArgs) -> anyhow::Result<Exit> {
     let place = Place::open(&args.place, args.git.git_base_url.as_deref()).await?;
+    // A pass admits tasks that wait: a name that is not there must not start anything.
+    if !place.ledger().await?.entries.iter().any(|entry| entry.run == args.run) {
+        place.must_know(&args.run).await?;
+    }
     let stop = place.pass(Vec::new(), Some(args.run.clone())).await?.stop;
-    let words = match words(stop, &args.run)? {
-        Some(words) => words,
-        None => {
-            // Published runs have left the ledger: they are no fault of the caller's.
-            place.must_know(&args.run).await?;
-            OVER
-        }
-    };
+    // Published runs have left the ledger: they are no fault of the caller's.
+    let words = words(stop, &args.run)?.unwrap_or(OVER);
     output::result(&format!("{}: {words}", args.run))?;
     Ok(Exit::Handled)
 }

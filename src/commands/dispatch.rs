@@ -36,7 +36,10 @@ pub(super) async fn run(args: &DispatchArgs) -> anyhow::Result<Exit> {
         let opened = Opened::new(&args.place.registry, &args.place.state, git_base_url)?;
         return dry_run::on_client(opened, &args.task).await;
     }
-    let place = Place::open(&args.place, git_base_url).await?;
+    let place = match args.dry_run {
+        Some(_) => Place::open_to_look(&args.place, git_base_url).await?,
+        None => Place::open(&args.place, git_base_url).await?,
+    };
     let (report, exit) = match (&place, args.dry_run) {
         (Place::Cluster(cluster), Some(_)) => return dry_run::on_server(cluster, &args.task).await,
         (Place::Cluster(cluster), None) => on_cluster::carry_out(cluster, &args.task).await?,

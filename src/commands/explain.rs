@@ -23,7 +23,7 @@ use crate::output::{self, decision_table, workflow};
 
 pub(super) async fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let git_base_url = args.git.git_base_url.as_deref();
-    let (report, registry) = match Place::open(&args.place, git_base_url).await? {
+    let (report, registry) = match Place::open_to_look(&args.place, git_base_url).await? {
         Place::Local(local) => (explained(&local, &args.task).await?, local.executor.workforce),
         Place::Cluster(cluster) => (explained_on_cluster(&cluster, &args.task).await?, cluster.workforce),
     };

@@ -11,7 +11,7 @@ use crate::adapters::store::sqlite::SqliteStore;
 use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
 use crate::commands::passes::{FailedPublications, ItemMoves, World};
-use crate::commands::place::Opened;
+use crate::commands::place::{Opened, remember_git_base};
 use crate::commands::word::{Forge, Spoken, Word};
 use crate::domain::job::{ItemState, Job};
 use crate::domain::matching::Workforce;
@@ -43,7 +43,9 @@ impl Local {
         state: &StateArgs,
         git_base_url: Option<&str>,
     ) -> anyhow::Result<Self> {
-        Self::with(Opened::new(registry, state, git_base_url)?)
+        let local = Self::with(Opened::new(registry, state, git_base_url)?)?;
+        remember_git_base(&local.executor.state, git_base_url)?;
+        Ok(local)
     }
 
     /// Opens the store.

@@ -71,8 +71,16 @@ impl Opened {
 }
 
 impl Place {
-    /// Opens the one that is meant.
+    /// Opens the one that is meant, to change something there: where Git remotes are is remembered, since
+    /// whoever starts the next run must fetch from where the first one did.
     pub(crate) async fn open(args: &PlaceArgs, git_base_url: Option<&str>) -> anyhow::Result<Self> {
+        let place = Self::open_to_look(args, git_base_url).await?;
+        remember_git_base(place.state(), git_base_url)?;
+        Ok(place)
+    }
+
+    /// Opens the one that is meant, and changes nothing.
+    pub(crate) async fn open_to_look(args: &PlaceArgs, git_base_url: Option<&str>) -> anyhow::Result<Self> {
         let opened = Opened::new(&args.registry, &args.state, git_base_url)?;
         Ok(match executor_kind(args.executor.executor, &opened.registry) {
             ExecutorKind::Local => {
@@ -216,12 +224,9 @@ fn executor_kind(choice: Option<ExecutorChoice>, registry: &Registry) -> Executo
     }
 }
 
-/// Where Git remotes are: as given, else as given last time here (whoever starts the next run must
-/// fetch from where the first one did), else the server of the workflow, else GitHub.
+/// Where Git remotes are: as given, else as given last time here, else the server of the workflow, else
+/// GitHub.
 fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<String> {
-    let path = state.root().join(GIT_BASE);
-    let kept = std::fs::read_to_string(&path).ok().map(|kept| kept.trim().to_owned());
-    let kept = kept.filter(|kept| !kept.is_empty());
     if let Some(given) = given.filter(|given| !given.is_empty()) {
         if !["https://", "http://", "file://"].iter().any(|scheme| given.starts_with(scheme)) {
             let error = UserError::usage(
@@ -230,18 +235,29 @@ fn git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<Strin
             );
             return Err(error.at("--git-base-url").into());
         }
-        if kept.as_deref() != Some(given) {
-            // Whole or not at all: others read it at any moment.
-            RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;
-            output::say(&format!(
-                "note: Git remotes are at {given} from now on, for every command with the state in {}",
-                state.root().display()
-            ));
-        }
         return Ok(given.to_owned());
     }
     let server = || environment::text("GITHUB_SERVER_URL");
-    Ok(kept.or_else(server).unwrap_or_else(|| GITHUB.to_owned()))
+    Ok(kept_git_base(state).or_else(server).unwrap_or_else(|| GITHUB.to_owned()))
+}
+
+fn kept_git_base(state: &StateDirectory) -> Option<String> {
+    let kept = std::fs::read_to_string(state.root().join(GIT_BASE)).ok()?.trim().to_owned();
+    (!kept.is_empty()).then_some(kept)
+}
+
+/// For the next commands with this state.
+pub(crate) fn remember_git_base(state: &StateDirectory, given: Option<&str>) -> anyhow::Result<()> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(()) };
+    if kept_git_base(state).as_deref() != Some(given) {
+        // Whole or not at all: others read it at any moment.
+        RunDirectory::new(state.root()).write_bytes(GIT_BASE, given.as_bytes())?;
+        output::say(&format!(
+            "note: Git remotes are at {given} from now on, for every command with the state in {}",
+            state.root().display()
+        ));
+    }
+    Ok(())
 }
 
 /// Where the registry is within its repository: protected from the agents' work. Outside of a
