@@ -28,9 +28,10 @@ pub(super) fn words(stop: Option<StopOutcome>, run: &RunId) -> Result<Option<&'s
         Some(StopOutcome::Withdrawn) => Ok(Some("withdrawn before it began")),
         Some(StopOutcome::Cancelled) => Ok(Some("cancelled; its processes end within seconds")),
         Some(StopOutcome::Ended) => Ok(Some(OVER)),
-        Some(StopOutcome::Unreadable) => {
-            Err(UserError::retry(format!("run {run} could not be read"), "try again"))
-        }
+        Some(StopOutcome::Unreadable) => Err(UserError::retry(
+            format!("run {run} could not be read, or may not have been stopped"),
+            "try again",
+        )),
         Some(StopOutcome::Unknown) | None => Ok(None),
     }
 }

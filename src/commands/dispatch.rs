@@ -165,7 +165,11 @@ pub(super) fn report_of(
     let own = pass.outcomes.iter().find(is_own);
     let verdict = own.and_then(|outcome| outcome.verdict.as_ref());
     let (Some(own), Some(verdict)) = (own, verdict) else {
-        return Err(UserError::retry("the work item could not be read", "try again; nothing was lost").into());
+        return Err(UserError::retry(
+            "the work item could not be read, or its run may not have been stopped",
+            "try again; nothing was lost",
+        )
+        .into());
     };
     // What an event told may be old.
     let item = own.read.as_deref().unwrap_or(item);

@@ -386,6 +386,26 @@ fn a_person_stops_a_run() {
     assert_eq!(report.stop, Some(StopOutcome::Ended));
 }
 
+/// Else nobody would come again for a run that goes on.
+#[test]
+fn a_cancellation_without_an_answer_is_not_told_as_done() {
+    let lost: Instead =
+        &|request| matches!(request, Request::Cancel(..)).then(|| Response::Failed("no answer".to_owned()));
+    let mut story = Story::new(1, &[("a", "coder", 1)]);
+    story.pass();
+    story.item(0).group = StateGroup::Cancelled;
+    let report = story.pass_with(story.input(), lost);
+    assert!(report.outcomes[0].verdict.is_none() && report.again, "{report:?}");
+    let report = story.pass();
+    assert!(matches!(report.outcomes[0].verdict, Some(Verdict::Cancelled { .. })), "{report:?}");
+
+    let mut story = Story::new(1, &[("a", "coder", 1)]);
+    story.pass();
+    let run = story.world.jobs[0].run.clone();
+    let stop = PassInput { hints: Vec::new(), stop: Some(run), ..story.input() };
+    assert_eq!(story.pass_with(stop, lost).stop, Some(StopOutcome::Unreadable));
+}
+
 #[test]
 fn the_wish_to_stop_outlives_the_pass_that_brought_it() {
     let mut story = Story::new(1, &[("a", "coder", 1)]);

@@ -61,7 +61,8 @@ pub struct TaskOutcome<'w> {
     pub hinted: bool,
     /// The item as the pass read it, where it did.
     pub read: Option<Box<WorkItem>>,
-    /// The verdict; `None`: its item could not be read, a later pass will.
+    /// The verdict; `None`: its item could not be read, or its run's cancellation had no answer: a later pass
+    /// will tell.
     pub verdict: Option<Verdict<'w>>,
     /// The run, where it has one.
     pub run: Option<RunId>,

@@ -11,7 +11,7 @@ use crate::domain::name::{ItemId, RunId};
 use crate::domain::pass::call::{Request, Response};
 use crate::domain::pass::edit::{self, Edit};
 use crate::domain::pass::plan::{Effects, Start};
-use crate::domain::pass::report::Subject;
+use crate::domain::pass::report::{StopOutcome, Subject};
 use crate::domain::work_item::ItemRef;
 
 impl<'w> Pass<'w> {
@@ -38,11 +38,28 @@ impl<'w> Pass<'w> {
         for response in responses {
             self.note_problem(response);
         }
+        for ((job, _), response) in effects.cancels.iter().zip(responses.iter().skip(effects.closes.len())) {
+            if matches!(response, Response::Failed(_)) {
+                self.may_go_on(&job.run);
+            }
+        }
         if !unclosed.is_empty() {
             self.follow_up.again = true;
             effects.creates.retain(|start| !unclosed.contains(&start.new.task.item));
         }
         self.create(effects)
+    }
+
+    /// The cancellation of a run had no answer: who asked for it has to come again.
+    fn may_go_on(&mut self, run: &RunId) {
+        if self.stop.as_ref() == Some(run) {
+            self.follow_up.stop = Some(StopOutcome::Unreadable);
+        }
+        for outcome in &mut self.told.0.outcomes {
+            if matches!(&outcome.verdict, Some(Verdict::Cancelled { run: of, .. }) if of == run) {
+                outcome.verdict = None;
+            }
+        }
     }
 
     fn create(&mut self, effects: Effects) -> PassStep<'w> {
