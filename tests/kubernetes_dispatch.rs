@@ -14,7 +14,6 @@ mod relay;
 #[path = "support/site.rs"]
 mod site;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use cluster_site::{ClusterSite, Worker};
@@ -293,10 +292,11 @@ async fn the_kustomization_makes_what_is_there_already() {
     let world = world().await;
     let written = world.run(&["agents", "provision", "--kustomize", "manifests"]);
     assert!(written.status.success(), "{}", text(&written.stderr));
-    let beside = PathBuf::from(std::env::var_os("ASTRA_TEST_KUBECONFIG").unwrap()).canonicalize().unwrap();
     let apply = || {
-        let mut kubectl = Command::new(beside.with_file_name("bin/kubectl"));
-        kubectl.env("KUBECONFIG", &beside).env("HOME", world.site.path("home"));
+        let mut kubectl = Command::new(cluster::kubectl());
+        kubectl
+            .env("KUBECONFIG", std::env::var_os("ASTRA_TEST_KUBECONFIG").unwrap())
+            .env("HOME", world.site.path("home"));
         let output =
             kubectl.args(["apply", "--kustomize"]).arg(world.site.path("manifests")).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));

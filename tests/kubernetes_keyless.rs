@@ -253,7 +253,7 @@ async fn the_dispatchers_workflow_gets_in_and_nobody_else() {
     let file = issuer.home.path().join("kubeconfig");
     std::fs::write(&file, issuer.kubeconfig().to_string()).unwrap();
     let kubectl = |arguments: &[&str]| {
-        let mut command = Command::new(beside.join("bin/kubectl"));
+        let mut command = Command::new(cluster::kubectl());
         command.arg("--kubeconfig").arg(&file).arg("--namespace").arg(cluster.namespace()).args(arguments);
         command.env("HOME", issuer.home.path()).output().unwrap()
     };

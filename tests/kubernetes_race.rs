@@ -5,6 +5,8 @@
 
 #[path = "support/cluster.rs"]
 mod cluster;
+#[path = "support/small_world.rs"]
+mod small_world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,7 +109,8 @@ impl World {
         let plane = Plane::default();
         let mut hints = Vec::new();
         for number in 1..=tasks {
-            let item = cluster::item(project, number);
+            let item =
+                WorkItem { project, name: format!("Task {number}"), ..small_world::item(number, "coder") };
             hints.push(item.reference());
             plane.items.lock().unwrap().insert(item.reference(), item);
         }

@@ -12,13 +12,14 @@ use astra_dispatch::domain::ledger::{Ledger, Waiting};
 use astra_dispatch::domain::matching::{Running, Workforce};
 use astra_dispatch::domain::name::{AgentName, ItemId, ProjectId};
 use astra_dispatch::domain::pass::{ItemRead, NewJob, Pass, PassEnd, PassInput, Timing};
-use astra_dispatch::domain::work_item::{ItemRef, Priority};
+use astra_dispatch::domain::work_item::{ItemRef, Priority, WorkItem};
 use futures_util::StreamExt;
 use http::{Method, Request};
 use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::cluster::{self, TestCluster};
+use crate::small_world;
 
 const TASKS: u64 = 1_000;
 const AGENTS: usize = 20;
@@ -29,7 +30,10 @@ struct Wanted(ProjectId);
 
 impl Items for Wanted {
     async fn read(&self, items: &[ItemRef]) -> Vec<ItemRead> {
-        let wanted = |id: ItemId| cluster::item(self.0, u64::try_from(id.0.as_u128()).unwrap());
+        let wanted = |id: ItemId| {
+            let number = u64::try_from(id.0.as_u128()).unwrap();
+            WorkItem { project: self.0, name: format!("Task {number}"), ..small_world::item(number, "coder") }
+        };
         items.iter().map(|item| ItemRead::Found(Box::new(wanted(item.item)))).collect()
     }
 }

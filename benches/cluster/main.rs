@@ -23,6 +23,8 @@ mod plane_fake;
 mod plane_world;
 #[path = "../../tests/support/site.rs"]
 mod site;
+#[path = "../../tests/support/small_world.rs"]
+mod small_world;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ use astra_dispatch::domain::kubernetes::LABEL_RUN;
 use http::Method;
 use serde_json::Value;
 
+use crate::cluster;
 use crate::coders::Coders;
 use crate::{median, ms, site};
 
@@ -61,9 +62,7 @@ async fn manifest(coders: &Coders, program: &Path, task: u64) -> PathBuf {
 /// With an administrator's rights, and with what it keeps about the server in `$HOME`.
 fn create(coders: &Coders, manifest: &Path) -> tokio::process::Command {
     let kubeconfig = PathBuf::from(std::env::var_os("ASTRA_TEST_KUBECONFIG").unwrap());
-    let beside = kubeconfig.with_file_name("bin/kubectl");
-    let program = if beside.exists() { beside } else { "kubectl".into() };
-    let mut command = coders.command(&program, "state", &["create", "-f"]);
+    let mut command = coders.command(&cluster::kubectl(), "state", &["create", "-f"]);
     command.arg(manifest).env("KUBECONFIG", kubeconfig);
     command
 }

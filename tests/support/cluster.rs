@@ -10,7 +10,7 @@
     reason = "a module of several test programs, each using its part"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use astra_dispatch::domain::pass::NewJob;
 use astra_dispatch::domain::registry::{Agent, Registry};
 use astra_dispatch::domain::run_plan::Surroundings;
 use astra_dispatch::domain::task::{SkillWishes, Task};
-use astra_dispatch::domain::work_item::{Priority, StateGroup, WorkItem};
+use astra_dispatch::domain::work_item::Priority;
 use http::{Method, Request};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -360,23 +360,11 @@ async fn call(
     Answered { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
 }
 
-/// A work item that asks for a coder.
-pub fn item(project: ProjectId, number: u64) -> WorkItem {
-    WorkItem {
-        id: ItemId(uuid::Uuid::from_u128(u128::from(number))),
-        project,
-        sequence: number,
-        name: format!("Task {number}"),
-        description: String::new(),
-        labels: vec!["agent:coder".to_owned()],
-        state: "Todo".to_owned(),
-        group: StateGroup::Unstarted,
-        priority: Priority::None,
-        assignees: Vec::new(),
-        links: Vec::new(),
-        updated_at: jiff::Timestamp::UNIX_EPOCH,
-        withdrawn: false,
-    }
+/// The `kubectl` of the test cluster, or, with somebody else's cluster, that of this machine.
+pub fn kubectl() -> PathBuf {
+    let kubeconfig = PathBuf::from(std::env::var_os("ASTRA_TEST_KUBECONFIG").unwrap());
+    let beside = kubeconfig.with_file_name("bin/kubectl");
+    if beside.exists() { beside } else { "kubectl".into() }
 }
 
 /// Waits until something is there, for at most 90 seconds.
