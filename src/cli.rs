@@ -55,7 +55,8 @@ pub enum Command {
     /// session of its own. The agent has no capabilities, and Landlock keeps it to the files of its run
     /// and read-only system files; it shares your user, the network and, on older kernels, local sockets.
     /// Where the kernel has no Landlock the agent has all your rights; the output says which it is.
-    /// Ctrl-C cancels the run that is waited for; the death of this process stops no run.
+    /// Ctrl-C cancels the run that is waited for; the death of this process stops no run. How the run ended
+    /// does not change the exit code: with --format json it is `result.outcome`.
     #[command(after_help = examples::DISPATCH)]
     Dispatch(DispatchArgs),
     /// Say what `dispatch` would do, and why; changes nothing

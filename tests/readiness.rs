@@ -5,7 +5,7 @@
 #[path = "support/site.rs"]
 mod site;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use site::{Site, text};
 
 const KEY: (&str, &str) = ("ANTHROPIC_API_KEY", "sk-ant-0123456789");
@@ -63,4 +63,28 @@ fn with_all_that_it_needs_the_run_starts_from_the_same_event() {
     site.wait_for("the end of the run", |status| site::runs_in(status, "published") == 1);
     let by_hand = text(&site.run(&["dispatch", "--task", "AST-1"]).stderr);
     assert!(by_hand.contains("no agent can work here"), "{by_hand}");
+}
+
+#[test]
+fn a_waiting_task_is_not_used_up_where_its_agent_cannot_work() {
+    let site = site();
+    let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+    site.write(".astra/agents/vega.yaml", &vega.replace("status: active", "status: standby"));
+    let event = site.event(1, 1, &json!({}));
+    assert_eq!(site.json(&["dispatch", "--event", &event, "--format", "json"])["outcome"], "waiting");
+    site.write(".astra/agents/vega.yaml", &vega);
+    let publish = |path: &str| {
+        let mut command = site.command(&["publish", "--format", "json"]);
+        let output = command.env("PATH", path).envs([KEY]).output().unwrap();
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap(), text(&output.stderr))
+    };
+    let (idle, _) = publish("/usr/bin:/bin");
+    assert_eq!(idle["also"], json!([]), "{idle:#}");
+    assert_eq!(site.status()["runs"], json!([]), "nothing started");
+    let why = site.json(&["explain", "--task", "AST-1", "--format", "json"])["reason"].clone();
+    assert!(why.as_str().unwrap().contains("vega needs the program `claude`, ANTHROPIC_API_KEY"), "{why}");
+    let (begun, said) = publish(&format!("{}:/usr/bin:/bin", site.path("bin").display()));
+    assert_eq!(begun["also"][0]["outcome"], "dispatched", "{begun:#}");
+    assert!(said.contains("AST-1, which waited, is dispatched to vega (run ast-1-"), "{said}");
+    site.wait_for("the end of the run", |status| site::runs_in(status, "published") == 1);
 }

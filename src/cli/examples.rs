@@ -94,7 +94,7 @@ Examples:
 
 pub(super) const AGENTS_NEW: &str = "\
 Example:
-  astra-dispatch agents new nova --role docs";
+  astra-dispatch agents new nova --role coder";
 
 pub(super) const AGENTS_PROMPT: &str = "\
 Examples:

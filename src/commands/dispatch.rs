@@ -9,7 +9,7 @@ use crate::commands::cancel::words as stopped;
 use crate::commands::local::{Local, store_error};
 use crate::commands::meant::{Meant, meant};
 use crate::commands::place::{Opened, Place};
-use crate::commands::word;
+use crate::commands::{readiness, word};
 use crate::domain::decision::{CancelledBecause, IgnoredBecause, Unwanted, Verdict};
 use crate::domain::escape;
 use crate::domain::event::{Delivery, Subject};
@@ -25,7 +25,6 @@ use crate::output::{self, decision_table, workflow};
 
 mod dry_run;
 mod on_cluster;
-mod readiness;
 mod wait;
 
 use wait::{Waited, wait};
@@ -116,7 +115,12 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
     if let Some(plane) = &local.plane {
         word::tell_outcomes(plane, &pass).await;
     }
-    for handled in told.iter().chain([item]) {
+    // What could not be dealt with (a cancellation without an answer) comes along with the next one.
+    let has_verdict = |item: &&WorkItem| {
+        let own = |outcome: &TaskOutcome| outcome.item == item.reference() && outcome.verdict.is_some();
+        pass.outcomes.iter().any(own)
+    };
+    for handled in told.iter().chain([item]).filter(has_verdict) {
         store.mark_handled(handled).map_err(store_error)?;
     }
     report_of(&pass, item, meant.delivery(), local.registry(), Some(locally()))
@@ -183,28 +187,13 @@ pub(super) fn report_of(
         report.run = None;
     }
     let others = pass.outcomes.iter().filter(|outcome| outcome.item != item.reference());
-    report.also = others.filter_map(also).collect();
+    report.also = others.filter_map(AlsoReport::of).collect();
     Ok(report)
 }
 
 /// The executor of one machine, for the report.
 pub(super) fn locally() -> ExecutorReport {
     ExecutorReport { kind: ExecutorKind::Local, context: None, namespace: None, job: None }
-}
-
-fn also(outcome: &TaskOutcome<'_>) -> Option<AlsoReport> {
-    let verdict = outcome.verdict.as_ref()?;
-    let (task, agent) = match verdict {
-        Verdict::Dispatched { task, agent, .. } => (Some(task), Some(agent.name.to_string())),
-        Verdict::Waiting { task, .. } => (Some(task), None),
-        _ => (None, None),
-    };
-    Some(AlsoReport {
-        task: task.map(|task| task.key.to_string()),
-        agent,
-        run: outcome.run.as_ref().map(ToString::to_string),
-        outcome: Outcome::from(verdict),
-    })
 }
 
 /// Says where the run is, and what keeps the agent within it.

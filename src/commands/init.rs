@@ -183,7 +183,8 @@ fn say_next(setup: &Setup) {
     let prepared = Prepared {
         has_claude: has_program("claude"),
         has_model_key: environment::value("ANTHROPIC_API_KEY").is_some(),
-        has_github_token: environment::value("GITHUB_TOKEN").is_some(),
+        lacks_github_token: environment::value("GITHUB_TOKEN").is_none()
+            && !environment::text("ASTRA_GIT_BASE_URL").is_some_and(|base| base.starts_with("file:")),
     };
     output::say("\nNext:");
     for (command, why) in init::next_steps(setup, prepared) {

@@ -12,6 +12,7 @@ use crate::adapters::store::{Items, Store, StoreError};
 use crate::cli::{RegistryArgs, StateArgs};
 use crate::commands::passes::{FailedPublications, ItemMoves, World};
 use crate::commands::place::{Opened, remember_git_base};
+use crate::commands::readiness;
 use crate::commands::word::{Forge, Spoken, Word};
 use crate::domain::job::{ItemState, Job};
 use crate::domain::matching::Workforce;
@@ -53,7 +54,8 @@ impl Local {
         let Opened { registry, directory, state, surroundings, forge, no_github } = opened;
         let store = SqliteStore::open(&state.store()).map_err(store_error)?;
         let plane = PlaneClient::of_environment(&registry.plane, Some(state.root()))?;
-        let workforce = Workforce::new(registry);
+        let lacks = readiness::lacks(&registry, &directory, &surroundings);
+        let workforce = Workforce::new(registry).lacking(&lacks);
         let executor =
             LocalExecutor { store, state, workforce, registry: directory, surroundings, no_github };
         Ok(Self { executor, plane, forge, failed: FailedPublications::default() })

@@ -17,6 +17,7 @@ mod on_cluster;
 mod passes;
 mod place;
 mod publish;
+mod readiness;
 mod relay;
 mod status;
 mod sweep;

@@ -16,6 +16,7 @@ use crate::domain::escape;
 use crate::domain::job::{Job, JobPhase};
 use crate::domain::message;
 use crate::domain::name::RunId;
+use crate::domain::report::AlsoReport;
 use crate::error::Exit;
 use crate::output::{self, decision_table, workflow};
 
@@ -36,6 +37,8 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     for problem in &report.problems {
         output::say(&escape::terminal(&format!("note: {problem}")));
     }
+    let also: Vec<AlsoReport> = report.outcomes.iter().filter_map(AlsoReport::of).collect();
+    decision_table::started(&also).for_each(|line| output::say(&escape::terminal(&line)));
     let left = place.unpublished().await?;
     let is_left = |run: &RunId| left.iter().any(|job| job.run == *run);
     let published: Vec<RunId> = match &args.run {
@@ -46,7 +49,7 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
     report.unpublished.retain(|run, _| is_left(run));
     let asked = args.run.as_ref().and_then(|run| left.iter().find(|job| job.run == *run));
     let why_not = asked.map(|job| why_not(job, report.unpublished.get(&job.run)));
-    tell(place.state(), args.format.format, &published, &report.unpublished, why_not)?;
+    tell(place.state(), args.format.format, &published, &report.unpublished, &also, why_not)?;
     Ok(if report.problems.is_empty() { Exit::Handled } else { Exit::Retry })
 }
 
@@ -65,6 +68,7 @@ fn tell(
     format: Format,
     published: &[RunId],
     unpublished: &BTreeMap<RunId, String>,
+    also: &[AlsoReport],
     why_not: Option<String>,
 ) -> anyhow::Result<()> {
     let mut told = Vec::with_capacity(published.len());
@@ -93,6 +97,7 @@ fn tell(
             "version": 1,
             "published": runs.collect::<Vec<_>>(),
             "unpublished": failed.collect::<Vec<_>>(),
+            "also": also,
         }));
     }
     let page = |run: &RunId| state.run(run).path(PUBLISH_PAGE).display().to_string();

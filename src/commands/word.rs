@@ -158,10 +158,11 @@ impl Word {
     }
 }
 
-/// What somebody has to mend, and what may do next time.
+/// What may do next time and may be under way still, and what is not.
 fn undelivered(error: anyhow::Error) -> Undelivered {
     let github = error.downcast_ref::<GitHubFault>().is_some_and(GitHubFault::is_passing);
-    let plane = error.downcast_ref::<PlaneError>().is_some_and(|error| error.fault.is_passing());
+    let plane = error.downcast_ref::<PlaneError>();
+    let plane = plane.is_some_and(|error| error.fault.is_passing() && !error.fault.is_without_effect());
     if github || plane { Undelivered::Failed(error) } else { Undelivered::Refused(error) }
 }
 

@@ -7,7 +7,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::name::{AgentName, Branch, ProjectId, Repository, Role};
-use super::registry::{Content, Fault, NewAgent, NewFile, SourceFile, Sources, Status, new_agent, parse};
+use super::registry::{
+    Content, Fault, NO_PLANE, NewAgent, NewFile, SourceFile, Sources, Status, new_agent, parse,
+};
 
 /// The registry's directory, from the root of its repository.
 pub const REGISTRY: &str = ".astra";
@@ -99,7 +101,7 @@ impl Tracker {
         let legal = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
         let workspace: String = repository.name().chars().map(legal).take(48).collect();
         Self {
-            url: "https://plane.example.com".to_owned(),
+            url: format!("https://{NO_PLANE}"),
             workspace: workspace.to_lowercase(),
             workspace_id: None,
             project: ProjectId(id(repository, "project")),
@@ -267,8 +269,8 @@ pub struct Prepared {
     pub has_claude: bool,
     /// `ANTHROPIC_API_KEY` is set.
     pub has_model_key: bool,
-    /// `GITHUB_TOKEN` is set.
-    pub has_github_token: bool,
+    /// Git remotes are on a server, and `GITHUB_TOKEN` is not set.
+    pub lacks_github_token: bool,
 }
 
 /// Commands to go on with, each with what it is for.
@@ -305,7 +307,7 @@ pub fn next_steps(setup: &Setup, prepared: Prepared) -> Vec<(String, &'static st
     if !prepared.has_model_key {
         steps.push(("export ANTHROPIC_API_KEY=…".to_owned(), "the agent step gets it, nothing else does"));
     }
-    if !prepared.has_github_token {
+    if prepared.lacks_github_token {
         steps.push((
             "export GITHUB_TOKEN=…".to_owned(),
             "clones, pushes the branch, opens the pull request; the agent never sees it",

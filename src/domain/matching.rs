@@ -28,14 +28,23 @@ pub enum Gate {
     Repository,
     /// It may use the model that the label asks for.
     Model,
+    /// What it needs is on the machine that would carry out its run; of a cluster this is not asked.
+    Equipment,
     /// It runs fewer tasks than it may, and its namespace can be read.
     Capacity,
 }
 
 impl Gate {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Role, Self::Assignee, Self::Status, Self::Repository, Self::Model, Self::Capacity];
+    pub const ALL: [Self; 7] = [
+        Self::Role,
+        Self::Assignee,
+        Self::Status,
+        Self::Repository,
+        Self::Model,
+        Self::Equipment,
+        Self::Capacity,
+    ];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -45,6 +54,7 @@ impl Gate {
             Self::Status => "status",
             Self::Repository => "repository",
             Self::Model => "model",
+            Self::Equipment => "equipment",
             Self::Capacity => "capacity",
         }
     }
@@ -141,6 +151,8 @@ pub struct Candidate<'w> {
     pub running: u32,
     /// Its namespace could be read.
     pub readable: bool,
+    /// What it needs and does not find on this machine.
+    pub lacks: Option<&'w str>,
     /// It is the one.
     pub chosen: bool,
 }
@@ -220,13 +232,16 @@ fn weigh<'w>(
         Some(Gate::Repository)
     } else if !allows_model(agent, task.model.as_deref()) {
         Some(Gate::Model)
+    } else if member.lacks.is_some() {
+        Some(Gate::Equipment)
     } else if !readable || load >= agent.max_concurrent_tasks {
         Some(Gate::Capacity)
     } else {
         None
     };
     let parts = if is_of_role { wanted.parts(member) } else { Vec::new() };
-    Candidate { agent, failed, parts, running: load, readable, chosen: false }
+    let lacks = member.lacks.as_deref();
+    Candidate { agent, failed, parts, running: load, readable, lacks, chosen: false }
 }
 
 fn allows_model(agent: &Agent, alias: Option<&str>) -> bool {

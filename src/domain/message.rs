@@ -150,7 +150,7 @@ pub fn class_next_step(class: FailureClass) -> &'static str {
             concat!("Read the log of the run, make the task clearer or smaller, then ", reopen!(), ".")
         }
         FailureClass::Policy => {
-            "Read which rule refused it: change the task, or do this part by hand; only a person may change protected files."
+            "Read which rule refused it and what it found; change the task, or do this part by hand, as a person must with protected files."
         }
         FailureClass::Credentials => {
             concat!("Renew the agent's credential in its vault, then ", reopen!(), ".")

@@ -8,7 +8,7 @@ use super::matching::{Candidate, Running, Workforce, choose};
 use super::message;
 use super::name::{AgentName, Branch, ItemId, ProjectId, Repository, Role, RunId, TaskKey};
 use super::pass::{NewJob, StateTarget};
-use super::registry::{Agent, RegistryStamp, States, Trait};
+use super::registry::{Agent, NO_PLANE, RegistryStamp, States, Trait};
 use super::result::{Review, RunOutcome, RunResult, Side, Verdict};
 use super::work_item::StateGroup;
 use github::{Opened, PullRequestState, Reviewed};
@@ -90,6 +90,12 @@ impl Subject {
             registry: new.registry.clone(),
             decision: candidates.iter().map(|candidate| Considered::new(candidate, &agent.name)).collect(),
         }
+    }
+
+    /// The task's key (Markdown), with a link to its item where there is a Plane.
+    fn linked_task(&self) -> String {
+        let host = self.item_url.split('/').nth(2).unwrap_or_default();
+        if host == NO_PLANE { self.task.to_string() } else { format!("[{}]({})", self.task, self.item_url) }
     }
 
     /// `Vega · Coder · Thorough`.

@@ -7,6 +7,7 @@ use super::decision::{IgnoredBecause, Verdict};
 use super::event::Delivery;
 use super::matching::Candidate;
 use super::name::RunId;
+use super::pass::TaskOutcome;
 use super::registry::{ExecutorKind, Registry};
 use super::result::RunResult;
 use super::task::{Task, asked_roles, task_key};
@@ -181,6 +182,26 @@ pub struct AlsoReport {
     pub run: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+impl AlsoReport {
+    /// Of an outcome that has a verdict: the item could be read.
+    pub fn of(outcome: &TaskOutcome<'_>) -> Option<Self> {
+        let verdict = outcome.verdict.as_ref()?;
+        let is_refused = outcome.refused.is_some();
+        let (task, agent) = match verdict {
+            Verdict::Dispatched { task, agent, .. } => (Some(task), Some(agent.name.to_string())),
+            Verdict::Waiting { task, .. } => (Some(task), None),
+            _ => (None, None),
+        };
+        let run = outcome.run.as_ref().filter(|_| !is_refused);
+        Some(Self {
+            task: task.map(|task| task.key.to_string()),
+            agent: agent.filter(|_| !is_refused),
+            run: run.map(ToString::to_string),
+            outcome: if is_refused { Outcome::Waiting } else { Outcome::from(verdict) },
+        })
+    }
 }
 
 impl DecisionReport {

@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::escape;
-use super::job::{Job, JobPhase};
-use super::ledger::{EntryState, Ledger};
+use super::job::{CancelReason, Job, JobPhase};
+use super::ledger::{Entry, EntryState, Ledger};
 use super::message;
-use super::name::{AgentName, RunId, TaskKey};
+use super::name::{AgentName, TaskKey};
 use super::registry::{Agent, Registry, Status};
 use super::result::{FailureClass, RunOutcome, RunResult};
 
@@ -150,10 +150,7 @@ pub fn report(ledger: &Ledger, runs: &[KnownRun], registry: &Registry) -> Status
         runs.iter().map(|run| (run.job.created_at, row(run))).collect();
     for entry in &ledger.entries {
         if entry.state == EntryState::Reserved && !runs.iter().any(|known| known.job.run == entry.run) {
-            rows.push((
-                entry.since,
-                reserved(&entry.run, &entry.task, &entry.agent, entry.attempt, entry.since),
-            ));
+            rows.push((entry.since, reserved(entry, lost_before(entry, runs))));
         }
     }
     rows.sort_by(|one, other| (other.0, &other.1.run).cmp(&(one.0, &one.1.run)));
@@ -249,21 +246,37 @@ fn next_step(class: FailureClass, state: RunState) -> Option<String> {
     }
 }
 
-fn reserved(run: &RunId, task: &TaskKey, agent: &AgentName, attempt: u32, since: Timestamp) -> RunStatus {
+/// The attempt whose place an entry took.
+fn lost_before<'r>(entry: &Entry, runs: &'r [KnownRun]) -> Option<&'r Job> {
+    let is_replaced = |job: &&Job| {
+        job.item == entry.item
+            && job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced)
+    };
+    runs.iter().map(|known| &known.job).filter(is_replaced).max_by_key(|job| job.attempt)
+}
+
+/// A run without a Job: it is about to get one, or it waits out the back-off after a lost attempt.
+fn reserved(entry: &Entry, lost: Option<&Job>) -> RunStatus {
+    let failure = lost.and_then(|job| job.end.as_ref()?.failure.as_ref());
+    let reason = lost.map(|job| {
+        let why = failure.map_or("it was lost", |failure| failure.reason.as_str());
+        format!("{}, the attempt before: {why}", job.run)
+    });
+    let next = entry.not_before.map(|at| format!("It is tried again at {}.", whole_seconds(at)));
     RunStatus {
-        run: run.to_string(),
-        task: task.to_string(),
-        agent: agent.to_string(),
-        attempt,
+        run: entry.run.to_string(),
+        task: entry.task.to_string(),
+        agent: entry.agent.to_string(),
+        attempt: entry.attempt,
         state: RunState::Reserved,
         step: None,
         outcome: None,
         partial: false,
-        class: None,
-        reason: None,
-        next: None,
+        class: failure.map(|failure| failure.class),
+        reason,
+        next,
         branch: None,
-        since: whole_seconds(since),
+        since: whole_seconds(entry.since),
         ended: None,
     }
 }

@@ -14,7 +14,7 @@ use super::message;
 use super::name::{ItemId, RunId};
 use super::pass::{Hint, PassReport, TaskOutcome};
 use super::registry::Registry;
-use super::report::DecisionReport;
+use super::report::{AlsoReport, DecisionReport};
 use super::task::{asked_roles, task_key};
 use super::work_item::{ItemRef, StateGroup, WorkItem};
 
@@ -224,7 +224,7 @@ impl Found {
         let decided = DecisionReport::new(verdict, None, None, registry);
         Some(SweepAction {
             action,
-            task: self.keys.get(&item).cloned(),
+            task: self.keys.get(&item).cloned().or_else(|| AlsoReport::of(outcome)?.task),
             agent: decided.agent.filter(|_| action == Action::Dispatched),
             run: outcome.run.as_ref().map(ToString::to_string).or(decided.run),
             reason: Some(outcome.refused.clone().unwrap_or(decided.reason)),

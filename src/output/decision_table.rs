@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use crate::domain::escape;
 use crate::domain::message;
 use crate::domain::registry::{Agent, Registry};
-use crate::domain::report::{CandidateReport, DecisionReport, Outcome};
+use crate::domain::report::{AlsoReport, CandidateReport, DecisionReport, Outcome};
 
 /// How many agents a table shows; the rest is counted.
 const ROWS: usize = 20;
@@ -31,7 +31,22 @@ pub fn text(report: &DecisionReport, registry: &Registry, explained: bool) -> St
     if let Some(more) = more {
         lines.extend([String::new(), more]);
     }
+    lines.extend(started(&report.also));
     escape::terminal(&lines.join("\n")).into_owned()
+}
+
+/// The other tasks that a pass started, a line each: they had waited.
+pub fn started(also: &[AlsoReport]) -> impl Iterator<Item = String> {
+    let started = also.iter().filter(|one| one.outcome == Outcome::Dispatched);
+    started.map(|one| {
+        let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "–".to_owned());
+        format!(
+            "{}, which waited, is dispatched to {} (run {})",
+            part(&one.task),
+            part(&one.agent),
+            part(&one.run)
+        )
+    })
 }
 
 /// For a step summary.
@@ -206,6 +221,25 @@ mod tests {
     |---|---|---|---|---|
     | Vega · Coder · Thorough | kotlin 2 (project), protobuf 8 (label) | active, 0 of 1 | may work in astra/api | chosen, score 10 |
     | Rigel · Coder · Fast | react 1 (mention) | active, 0 of 1 | may work in astra/api | fits, score 1 |
+
+    Another role: altair (ops), lyra (docs), sirius (reviewer).
+    ");
+    }
+
+    #[test]
+    fn an_agent_that_lacks_something_here_takes_nothing() {
+        let lacks = [("vega", "the program `claude`"), ("rigel", "GITHUB_TOKEN")];
+        let lacks = lacks.map(|(name, what)| (name.parse().unwrap(), what.to_owned())).into();
+        let workforce = Workforce::new(Arc::new(registry::sample())).lacking(&lacks);
+        let item = item(&["agent:coder"]);
+        let verdict = judge(Some(&item), &workforce, &Situation::fresh(&Running::default()));
+        let report = DecisionReport::new(&verdict, None, Some(&item), workforce.registry());
+        insta::assert_snapshot!(text(&report, workforce.registry(), true), @r"
+    AST-12 would wait: no fitting agent of the role coder can work here: rigel needs GITHUB_TOKEN; vega needs the program `claude`
+
+    AGENT                    SKILLS              AVAILABLE       ALLOWED                VERDICT
+    Vega · Coder · Thorough  kotlin 2 (project)  active, 0 of 1  may work in astra/api  equipment: needs the program `claude`
+    Rigel · Coder · Fast     –                   active, 0 of 1  may work in astra/api  equipment: needs GITHUB_TOKEN
 
     Another role: altair (ops), lyra (docs), sirius (reviewer).
     ");

@@ -43,7 +43,7 @@ impl Cluster {
         let kubeconfig = Kubeconfig::read().map_err(|error| {
             UserError::usage(
                 format!("there is no way to a cluster: {:#}", anyhow::Error::new(error)),
-                "set KUBECONFIG to a file that `kubectl` can use, or run with --executor local",
+                "set KUBECONFIG to a file that `kubectl` can use; for runs on this machine, write `executor: local` into astra.yaml",
             )
         })?;
         Self::from_kubeconfig(kubeconfig, context).await

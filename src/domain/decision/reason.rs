@@ -69,10 +69,14 @@ impl fmt::Display for IgnoredBecause {
             }
             Self::Unwanted(unwanted) => unwanted.fmt(f),
             Self::State { name } => write!(f, "its state {name:?} says that work on it has begun elsewhere"),
-            Self::Stale { run: None } => f.write_str("this state of the work item is known already"),
-            Self::Stale { run: Some(run) } => {
-                write!(f, "this state of the work item is known already; it led to the run {run}")
+            Self::Stale { run: None } => {
+                f.write_str("its `updated_at` is no newer than what is known of the work item")
             }
+            Self::Stale { run: Some(run) } => write!(
+                f,
+                "its `updated_at` is no newer than what is known of the work item, which led to the run {run}; \
+                 to have it worked on again, dispatch it by hand"
+            ),
         }
     }
 }
@@ -151,7 +155,7 @@ pub struct NoFit {
     pub more: usize,
     /// Some of them have a namespace that could not be read.
     pub unreadable: bool,
-    /// What the gate asked for: the role, the repository or the model.
+    /// What the gate asked for: the role, the repository, the model, or what the first agents lack.
     pub wanted: String,
     /// The role that the task asks for.
     pub role: Role,
@@ -169,6 +173,7 @@ impl NoFit {
             wanted: match gate {
                 Gate::Repository => task.repository.to_string(),
                 Gate::Model => task.model.clone().unwrap_or_default(),
+                Gate::Equipment => lacks(failed()),
                 _ => task.role.to_string(),
             },
             role: task.role.clone(),
@@ -190,6 +195,7 @@ impl fmt::Display for NoFit {
             Gate::Model => {
                 write!(f, "no fitting agent of the role {role} may use the model {wanted} ({agents})")
             }
+            Gate::Equipment => write!(f, "no fitting agent of the role {role} can work here: {wanted}"),
             Gate::Capacity if self.unreadable => {
                 write!(
                     f,
@@ -203,6 +209,12 @@ impl fmt::Display for NoFit {
 
 /// How many agents a sentence names.
 pub const NAMED: usize = 5;
+
+/// What the first of these agents lack: `vega needs the program …; rigel needs …`.
+fn lacks<'c>(candidates: impl Iterator<Item = &'c Candidate<'c>>) -> String {
+    let lack = |candidate: &Candidate| Some(format!("{} needs {}", candidate.agent.name, candidate.lacks?));
+    candidates.take(NAMED).filter_map(lack).collect::<Vec<_>>().join("; ")
+}
 
 fn names(agents: &[AgentName], more: usize) -> String {
     let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use globset::{GlobSet, GlobSetBuilder};
 
 use super::{ScorePart, SkillSource, fnv1a};
-use crate::domain::name::Repository;
+use crate::domain::name::{AgentName, Repository};
 use crate::domain::registry::{Agent, Registry, repository_glob};
 use crate::domain::task::Task;
 
@@ -39,6 +39,8 @@ pub(super) struct Member {
     pub(super) patterns: Vec<usize>,
     /// FNV-1a of its name.
     pub(super) name_hash: u64,
+    /// What it needs and does not find on this machine.
+    pub(super) lacks: Option<String>,
 }
 
 /// What one task asks of the workforce.
@@ -66,6 +68,7 @@ impl Workforce {
                 skills: Vec::new(),
                 patterns: Vec::new(),
                 name_hash: fnv1a(FNV_OFFSET, agent.name.as_str().as_bytes()),
+                lacks: None,
             };
             for skill in &agent.skills {
                 let number = number_of(skill, &mut skills, &mut mentions);
@@ -90,6 +93,15 @@ impl Workforce {
         }
         let patterns = globs.build().unwrap_or_default();
         Self { registry, members, patterns, skills, mentions, mails }
+    }
+
+    /// Notes what agents need and do not find on this machine: none of these takes a task here.
+    #[must_use]
+    pub fn lacking(mut self, lacks: &BTreeMap<AgentName, String>) -> Self {
+        for (name, member) in self.registry.agents.keys().zip(&mut self.members) {
+            member.lacks = lacks.get(name).cloned();
+        }
+        self
     }
 
     /// The registry that it was made from.

@@ -9,10 +9,9 @@ use super::{BODY_LIMIT, Ending, Subject, TEXT_LIMIT};
 /// The text of a pull request (Markdown).
 pub(super) fn pull_request(subject: &Subject, result: &RunResult) -> String {
     let mut text = format!(
-        "**{}** worked on [{}]({}): {}\n",
+        "**{}** worked on {}: {}\n",
         subject.byline(),
-        subject.task,
-        subject.item_url,
+        subject.linked_task(),
         message::outcome_sentence(result.outcome, result.partial),
     );
     if result.partial || result.class.is_some() {
@@ -36,11 +35,10 @@ pub(super) fn pull_request(subject: &Subject, result: &RunResult) -> String {
 /// The text of a review (Markdown); its first line is the verdict.
 pub(super) fn review(subject: &Subject, result: &RunResult, review: &Review) -> String {
     let mut text = format!(
-        "**Verdict: {}** by {} for [{}]({}).\n",
+        "**Verdict: {}** by {} for {}.\n",
         message::verdict_name(review.verdict),
         subject.byline(),
-        subject.task,
-        subject.item_url,
+        subject.linked_task(),
     );
     summary(&mut text, &review.summary);
     let _ = match review.comments.len() {

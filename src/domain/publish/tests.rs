@@ -68,6 +68,13 @@ fn a_change_becomes_a_pull_request() {
 }
 
 #[test]
+fn without_a_plane_nothing_links_to_it() {
+    let item_url = format!("https://{NO_PLANE}/shop/browse/AST-1/");
+    let page = page(&Subject { item_url, ..subject() }, Ending::Result(&result(RunOutcome::Changed)));
+    assert!(page.contains("worked on AST-1: ") && !page.contains(NO_PLANE), "{page}");
+}
+
+#[test]
 fn no_change_is_said_in_plane_only() {
     insta::assert_snapshot!(page(&subject(), Ending::Result(&result(RunOutcome::NoChange))));
 }

@@ -81,6 +81,9 @@ pub enum ExecutorKind {
     Kubernetes,
 }
 
+/// Host of `plane.url` where there is no Plane yet: nobody can have it (RFC 2606).
+pub const NO_PLANE: &str = "plane.invalid";
+
 /// `plane:` of `astra.yaml`.
 #[derive(Debug, Clone)]
 pub struct Plane {

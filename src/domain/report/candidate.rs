@@ -25,7 +25,8 @@ pub struct CandidateReport {
 /// One gate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct GateReport {
-    /// `role`, `assignee`, `status`, `repository`, `model` or `capacity`.
+    /// `role`, `assignee`, `status`, `repository`, `model`, `equipment` (only of an agent that lacks
+    /// something on this machine) or `capacity`.
     pub gate: String,
     /// It goes on from here.
     pub pass: bool,
@@ -67,6 +68,7 @@ impl CandidateReport {
     pub fn new(candidate: &Candidate, task: &Task) -> Self {
         let asked =
             Gate::ALL.into_iter().take_while(|gate| candidate.failed.is_none_or(|failed| *gate <= failed));
+        let asked = asked.filter(|gate| *gate != Gate::Equipment || candidate.lacks.is_some());
         Self {
             agent: candidate.agent.name.to_string(),
             gates: asked.map(|gate| GateReport::new(gate, candidate, task)).collect(),
@@ -126,6 +128,7 @@ impl GateReport {
                 Some(model) => format!("may{not} use the model {model}"),
                 None => "no model is asked for".to_owned(),
             },
+            Gate::Equipment => format!("needs {}", candidate.lacks.unwrap_or("nothing")),
             Gate::Capacity if !candidate.readable => "its namespace could not be read".to_owned(),
             Gate::Capacity => {
                 format!("works on {} of at most {}", candidate.running, agent.max_concurrent_tasks)

@@ -101,6 +101,23 @@ fn each_run_has_a_state() {
 }
 
 #[test]
+fn a_retry_says_what_it_waits_for() {
+    let failure = JobFailure { class: FailureClass::Infrastructure, reason: "the node is gone".to_owned() };
+    let lost = Job {
+        cancel: Some(Cancel { reason: CancelReason::Replaced, at: at(9) }),
+        end: Some(JobEnd { at: at(9), failure: Some(failure) }),
+        ..job("ast-1-bbbbb", JobPhase::Published, 1)
+    };
+    let next = Job { attempt: 2, ..job("ast-1-ccccc", JobPhase::Queued, 9) };
+    let retry = Entry { state: EntryState::Reserved, not_before: Some(at(39)), ..entry(&next) };
+    let ledger = Ledger { entries: vec![retry], ..Ledger::default() };
+    let report = report(&ledger, &[known(lost)], &registry());
+    let row = &report.runs[0];
+    assert_eq!(row.remark(), "ast-1-bbbbb, the attempt before: the node is gone");
+    assert_eq!(row.next.as_deref(), Some("It is tried again at 1970-01-01T00:00:39Z."));
+}
+
+#[test]
 fn old_published_runs_are_left_out() {
     let runs: Vec<_> = (0..=PUBLISHED_SHOWN)
         .map(|number| {
