@@ -20,17 +20,18 @@ mod thread;
 const QUEUE: usize = 1024;
 /// How long a second relay waits for the first to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// The one version of the tables (`PRAGMA user_version`).
-const SCHEMA_VERSION: i64 = 1;
-/// Bytes of a page. An event is about 4 KB: of smaller pages each takes several, with its digest's, and each
-/// page is written by itself.
+/// The version of the tables (`PRAGMA user_version`). Of version 1 the digests had an index; such a file is
+/// used as it is.
+const SCHEMA_VERSION: i64 = 2;
+/// Bytes of a page. An event is about 4 KB: of smaller pages each takes several, and each page is written by
+/// itself.
 const PAGE: i64 = 16_384;
 /// Pages of the write-ahead log between two checkpoints: each one waits for the disk twice.
 const CHECKPOINT_PAGES: i64 = 2_048;
 /// `state`: 0 waits, 1 forwarded, 2 GitHub refuses it. Times are Unix milliseconds.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL UNIQUE, received_at INTEGER NOT NULL,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 BLOB NOT NULL, received_at INTEGER NOT NULL,
         state INTEGER NOT NULL DEFAULT 0, item TEXT, field TEXT, updated_at INTEGER,
         body TEXT
     ) STRICT;
@@ -187,7 +188,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // What was answered survives a power cut, too.
     connection.pragma_update(None, "synchronous", "FULL")?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version != 0 && version != SCHEMA_VERSION {
+    if version > SCHEMA_VERSION {
         return Err(rusqlite::Error::InvalidParameterName(format!(
             "its tables have version {version}, and this program knows version {SCHEMA_VERSION}"
         )));

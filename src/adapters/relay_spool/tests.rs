@@ -87,3 +87,17 @@ fn a_spool_of_a_later_version_is_left_alone() {
     let error = Spool::open(&path).err().unwrap();
     assert!(error.cause.contains("version 9"), "{error}");
 }
+
+#[tokio::test]
+async fn a_spool_of_the_first_version_is_used_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.sqlite3");
+    let first = SCHEMA.replace("sha256 BLOB NOT NULL", "sha256 BLOB NOT NULL UNIQUE");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(&format!("{first} PRAGMA user_version = 1;")).unwrap();
+    old.execute("INSERT INTO events (sha256, received_at, state) VALUES (?1, 0, 1)", [[1_u8; 32]]).unwrap();
+    drop(old);
+    let spool = Spool::open(&path).unwrap();
+    assert!(!spool.store(arrival(1, "a")).await.unwrap(), "it is remembered");
+    assert!(spool.store(arrival(2, "b")).await.unwrap());
+}

@@ -1,5 +1,7 @@
 //! The thread that owns the spool's file.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use tokio::sync::{mpsc, oneshot};
@@ -10,26 +12,33 @@ use crate::domain::relay::coalesce::Pending;
 /// The most that is committed together.
 const LARGEST_BATCH: usize = 1024;
 
-/// Keeps an event unless the same came before.
+/// Keeps an event.
 pub(super) const STORE: &str = "
-    INSERT INTO events (sha256, received_at, item, field, updated_at, body)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sha256) DO NOTHING";
+    INSERT INTO events (sha256, received_at, item, field, updated_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 type Asked = (Work, oneshot::Sender<Result<Done, SpoolError>>);
+
+/// SHA-256 of a body.
+type Digest = [u8; 32];
 
 /// The file, with what is done to it for each event made ready.
 struct File<'c> {
     connection: &'c Connection,
     store: Statement<'c>,
+    /// Of every event in the file. An index of them would be half of what is written: each event's digest
+    /// belongs on another of its pages.
+    digests: HashSet<Digest>,
+    /// Digests that the present transaction adds and takes away.
+    added: Vec<Digest>,
+    forgotten: Vec<Digest>,
 }
 
 /// Serves until nobody can ask any more.
 pub(super) fn serve(connection: &Connection, mut asked: mpsc::Receiver<Asked>) {
-    let store = match connection.prepare(STORE) {
-        Ok(store) => store,
-        Err(error) => return log::error!("the spool cannot be written: {error}"),
+    let mut file = match File::new(connection) {
+        Ok(file) => file,
+        Err(error) => return log::error!("the spool cannot be used: {error}"),
     };
-    let mut file = File { connection, store };
     let mut batch = Vec::with_capacity(LARGEST_BATCH);
     while let Some(first) = asked.blocking_recv() {
         batch.push(first);
@@ -43,7 +52,16 @@ pub(super) fn serve(connection: &Connection, mut asked: mpsc::Receiver<Asked>) {
     }
 }
 
-impl File<'_> {
+impl<'c> File<'c> {
+    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let store = connection.prepare(STORE)?;
+        let digests = connection
+            .prepare("SELECT sha256 FROM events")?
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Self { connection, store, digests, added: Vec::new(), forgotten: Vec::new() })
+    }
+
     fn serve_batch(&mut self, batch: &mut Vec<Asked>) {
         match self.together(batch.iter().map(|(work, _)| work)) {
             Ok(done) => {
@@ -68,6 +86,16 @@ impl File<'_> {
 
     /// All of it in one transaction, or nothing.
     fn together<'a>(&mut self, all: impl Iterator<Item = &'a Work>) -> rusqlite::Result<Vec<Done>> {
+        let done = self.commit(all);
+        let is_kept = done.is_ok();
+        let (added, forgotten) = (std::mem::take(&mut self.added), std::mem::take(&mut self.forgotten));
+        for digest in if is_kept { forgotten } else { added } {
+            self.digests.remove(&digest);
+        }
+        done
+    }
+
+    fn commit<'a>(&mut self, all: impl Iterator<Item = &'a Work>) -> rusqlite::Result<Vec<Done>> {
         let transaction = self.connection.unchecked_transaction()?;
         let done = all.map(|work| self.carry_out(work)).collect::<rusqlite::Result<Vec<_>>>()?;
         transaction.commit()?;
@@ -80,9 +108,11 @@ impl File<'_> {
             Work::Store(arrival) => self.store(arrival).map(Done::Stored),
             Work::End { ids, ended } => end(connection, ids, *ended).map(|()| Done::Written),
             Work::Forget { before } => {
-                let mut statement =
-                    connection.prepare("DELETE FROM events WHERE state = 1 AND received_at < ?1")?;
-                statement.execute([before.as_millisecond()]).map(|_| Done::Written)
+                let mut statement = connection
+                    .prepare("DELETE FROM events WHERE state = 1 AND received_at < ?1 RETURNING sha256")?;
+                let rows = statement.query_map([before.as_millisecond()], |row| row.get(0))?;
+                self.forgotten.extend(rows.collect::<rusqlite::Result<Vec<Digest>>>()?);
+                Ok(Done::Written)
             }
             Work::Probe { now } => {
                 let mut statement =
@@ -106,7 +136,11 @@ impl File<'_> {
 
     fn store(&mut self, arrival: &Arrival) -> rusqlite::Result<bool> {
         let pending = &arrival.pending;
-        let added = self.store.execute(params![
+        if !self.digests.insert(arrival.sha256) {
+            return Ok(false);
+        }
+        self.added.push(arrival.sha256);
+        self.store.execute(params![
             arrival.sha256,
             pending.received_at.as_millisecond(),
             pending.item.map(|item| item.to_string()),
@@ -114,7 +148,7 @@ impl File<'_> {
             pending.updated_at.map(Timestamp::as_microsecond),
             arrival.body,
         ])?;
-        Ok(added == 1)
+        Ok(true)
     }
 }
 
