@@ -3,14 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Config;
-use kube::client::AuthError;
+use kube::client::{AuthError, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tower::{BoxError, ServiceBuilder};
 
 use super::call::AnsweringSince;
 use crate::environment;
 use crate::error::{Exit, UserError};
 
+/// How often an HTTP/2 connection is tried, and how long its answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long it may take to reach the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,12 +86,44 @@ impl Cluster {
         config.default_retry = false;
         let port = config.cluster_url.port_u16().unwrap_or(443);
         let server = format!("{}:{port}", config.cluster_url.host().unwrap_or_default());
-        let client = kube::Client::try_from(config).map_err(|error| {
+        let client = client(config).map_err(|error| {
             let place = format!("context {context:?} of the kubeconfig");
             plugin_failed(&error).map_or_else(|| unusable(&error, &place), |failed| failed.at(&place))
         })?;
         Ok(Self { client, answering: AnsweringSince::default(), context: context.to_owned(), server })
     }
+}
+
+/// As kube makes it, but with HTTP/2 where the server has it: a pass asks for every agent's namespace at once,
+/// and with HTTP/1.1 each of these requests has a connection and a TLS handshake of its own
+/// (<https://github.com/kube-rs/kube/issues/1266>).
+fn client(config: Config) -> kube::Result<kube::Client> {
+    if config.proxy_url.is_some() || config.tls_server_name.is_some() {
+        return kube::Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(config.connect_timeout);
+    tcp.set_nodelay(true);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config()?)
+        .https_or_http()
+        .enable_http1()
+        .enable_http2()
+        .wrap_connector(tcp);
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        // A watch and everything else share a connection: one that is dead is noticed.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .build(https);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(kube::Client::new(service, config.default_namespace))
 }
 
 /// A credential plugin that ended without a credential. One of our own says by its exit code whether
