@@ -209,19 +209,17 @@ fn in_a_workflow_the_runner_is_told_what_to_hide() {
 }
 
 #[test]
-fn a_vault_that_does_not_open_is_the_end_of_the_run() {
+fn without_its_vault_no_run_begins() {
     let vaulted = Vaulted::new("echo more >> README.md");
+    let event = vaulted.site.event(7, 1, &json!({}));
     let stranger = age::x25519::Identity::generate().to_string();
-    let report = vaulted.dispatch(stranger.expose_secret());
-    let result = &report["result"];
-    assert_eq!(
-        (&result["outcome"], &result["class"]),
-        (&json!("failed"), &json!("credentials")),
-        "{report:#}"
-    );
-    assert!(result.to_string().contains("your identity does not open the vault"), "{report:#}");
-    // Without any identity nothing begins, and it is said where the keys may be.
-    let output = vaulted.run_as("", &["dispatch", "--task", "AST-7", "--format", "json"], "");
-    let said = text(&output.stderr);
-    assert!(output.status.code() == Some(2) && said.contains("set ASTRA_VAULT_IDENTITY"), "{said}");
+    // Without any identity it is said where the keys may be.
+    for (identity, words) in [
+        (stranger.expose_secret(), "your identity does not open the vault"),
+        ("", "set ASTRA_VAULT_IDENTITY"),
+    ] {
+        let output = vaulted.run_as(identity, &["dispatch", "--event", &event, "--format", "json"], "");
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(words), "{said}");
+    }
 }

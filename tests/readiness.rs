@@ -82,9 +82,31 @@ fn a_waiting_task_is_not_used_up_where_its_agent_cannot_work() {
     assert_eq!(idle["also"], json!([]), "{idle:#}");
     assert_eq!(site.status()["runs"], json!([]), "nothing started");
     let why = site.json(&["explain", "--task", "AST-1", "--format", "json"])["reason"].clone();
-    assert!(why.as_str().unwrap().contains("vega needs the program `claude`, ANTHROPIC_API_KEY"), "{why}");
-    let (begun, said) = publish(&format!("{}:/usr/bin:/bin", site.path("bin").display()));
+    assert!(why.as_str().unwrap().contains("vega needs the program `claude` (install"), "{why}");
+    let ready = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let (begun, said) = publish(&ready);
     assert_eq!(begun["also"][0]["outcome"], "dispatched", "{begun:#}");
-    assert!(said.contains("AST-1, which waited, is dispatched to vega (run ast-1-"), "{said}");
+    assert!(said.contains("AST-1 is dispatched to vega (run ast-1-"), "{said}");
+    site.wait_for("the end of the run", |status| site::runs_in(status, "published") == 1);
+}
+
+#[test]
+fn what_had_to_wait_starts_from_the_same_event() {
+    let site = site();
+    let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+    site.write(".astra/agents/vega.yaml", &vega.replace("status: active", "status: standby"));
+    let event = site.event(1, 1, &json!({}));
+    site.json(&["dispatch", "--event", &event, "--format", "json"]);
+    site.write(".astra/agents/vega.yaml", &vega);
+    let still = site.json(&["dispatch", "--event", &event, "--format", "json"]);
+    assert!(
+        still["outcome"] == "waiting" && still["reason"].as_str().unwrap().contains("vega needs"),
+        "{still:#}"
+    );
+    let mut command = site.command(&["dispatch", "--event", &event, "--detach", "--format", "json"]);
+    let path = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let output = command.env("PATH", path).envs([KEY]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["outcome"], "dispatched", "{report:#}");
     site.wait_for("the end of the run", |status| site::runs_in(status, "published") == 1);
 }

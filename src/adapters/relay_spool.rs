@@ -4,6 +4,7 @@
 //! One thread owns the file. What many callers want to write at the same time is committed together,
 //! with one wait for the disk; nobody is answered before that.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,11 +39,14 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS waiting ON events (id) WHERE state = 0;
     CREATE TABLE IF NOT EXISTS probes (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT;";
 
+/// SHA-256 of a body.
+type Digest = [u8; 32];
+
 /// An event that arrived.
 #[derive(Debug, Clone)]
 pub struct Arrival {
     /// SHA-256 of the body.
-    pub sha256: [u8; 32],
+    pub sha256: Digest,
     /// The body.
     pub body: String,
     /// What coalescing looks at; its `id` is given by the spool.
@@ -105,16 +109,17 @@ impl Spool {
     /// clone of the spool.
     pub fn open(path: &Path) -> Result<Self, UserError> {
         let connection = connect(path).map_err(|error| unusable(&error, path))?;
-        Self::of_connection(connection).map_err(|error| {
+        let digests = digests(&connection).map_err(|error| unusable(&error, path))?;
+        Self::of_connection(connection, digests).map_err(|error| {
             UserError::failed(format!("cannot start a thread: {error}"), "free some resources, and try again")
         })
     }
 
-    fn of_connection(connection: Connection) -> std::io::Result<Self> {
+    fn of_connection(connection: Connection, digests: HashSet<Digest>) -> std::io::Result<Self> {
         let (work, receiver) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("relay-spool".to_owned())
-            .spawn(move || thread::serve(&connection, receiver))?;
+            .spawn(move || thread::serve(&connection, digests, receiver))?;
         Ok(Self { work })
     }
 
@@ -175,6 +180,11 @@ impl Spool {
 
 fn confused() -> SpoolError {
     SpoolError("another answer than was asked for".to_owned())
+}
+
+/// Of every event in the file.
+fn digests(connection: &Connection) -> rusqlite::Result<HashSet<Digest>> {
+    connection.prepare("SELECT sha256 FROM events")?.query_map([], |row| row.get(0))?.collect()
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -98,8 +98,13 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
     readiness::check(local, item, hint.by_hand).await?;
     let is_told = matches!(meant, Meant::Told { .. });
     let is_news = !is_told || store.store_snapshot(item).map_err(store_error)?;
-    // With a key for Plane, what counts is what is there now, not how old its event is.
-    if !is_news && local.plane.is_none() {
+    // With a key for Plane, what counts is what is there now, not how old its event is. What waits may have
+    // waited for something on this machine.
+    let waits = || async {
+        let waiting = local.ledger().await?.waiting;
+        anyhow::Ok(waiting.iter().any(|waiting| waiting.item == item.id))
+    };
+    if !is_news && local.plane.is_none() && !waits().await? {
         return stale(local, item, meant.delivery());
     }
     // What other dispatchers were told and could not deal with before they died comes along.

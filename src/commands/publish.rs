@@ -38,7 +38,7 @@ pub(super) async fn run(args: &PublishArgs) -> anyhow::Result<Exit> {
         output::say(&escape::terminal(&format!("note: {problem}")));
     }
     let also: Vec<AlsoReport> = report.outcomes.iter().filter_map(AlsoReport::of).collect();
-    decision_table::started(&also).for_each(|line| output::say(&escape::terminal(&line)));
+    decision_table::begun(&also).for_each(|line| output::say(&escape::terminal(&line)));
     let left = place.unpublished().await?;
     let is_left = |run: &RunId| left.iter().any(|job| job.run == *run);
     let published: Vec<RunId> = match &args.run {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::adapters::checkout::has_program;
-use crate::commands::credentials::{Held, find, remedy};
+use crate::commands::credentials::{Held, find, in_a_sentence, remedy};
 use crate::commands::local::Local;
 use crate::domain::name::AgentName;
 use crate::domain::registry::{Agent, Registry, RuntimeKind, Status};
@@ -24,18 +24,31 @@ struct Lack {
     cure: String,
 }
 
-/// What each active agent lacks, in words. A vault that cannot be opened is told by the run, as what it
-/// is; a vault server is asked only about the agents of a task, by [`check`].
+/// Where credentials may be, besides the environment. `None`: in a vault server, which is asked only about the
+/// agents of a task, by [`check`].
+///
+/// # Errors
+/// Why the vault does not open, and what to do.
+fn vault(directory: &Path) -> Result<Option<Held>, String> {
+    match Held::open(directory) {
+        Ok(Held::Elsewhere) => Ok(None),
+        Ok(held) => Ok(Some(held)),
+        Err(error) => Err(in_a_sentence(&error).0),
+    }
+}
+
+/// What each active agent lacks, in words.
 pub(super) fn lacks(
     registry: &Registry,
     directory: &Path,
     surroundings: &Surroundings,
 ) -> BTreeMap<AgentName, String> {
-    let held = Held::open(directory).ok().filter(|held| !matches!(held, Held::Elsewhere));
+    let vault = vault(directory);
     let active = registry.agents.values().filter(|agent| agent.status == Status::Active);
     let words = |agent: &Agent| {
-        let lacks = lacks_of(agent, held.as_ref(), surroundings);
-        let words: Vec<String> = lacks.into_iter().map(|lack| lack.what).collect();
+        let lacks = lacks_of(agent, &vault, surroundings);
+        let words: Vec<String> =
+            lacks.into_iter().map(|lack| format!("{} ({})", lack.what, lack.cure)).collect();
         (!words.is_empty()).then(|| (agent.name.clone(), words.join(", ")))
     };
     active.filter_map(words).collect()
@@ -43,8 +56,11 @@ pub(super) fn lacks(
 
 /// Fails where no agent of the role that is asked for could work here; of some it only tells.
 pub(super) async fn check(local: &Local, item: &WorkItem, by_hand: bool) -> anyhow::Result<()> {
-    // A task that the ledger knows may have to be cancelled, whatever is lacking.
-    if local.ledger().await?.entries.iter().any(|entry| entry.item == item.id) {
+    // A task that the ledger knows may have changed or have to be cancelled, whatever is lacking.
+    let ledger = local.ledger().await?;
+    let is_known = ledger.entries.iter().any(|entry| entry.item == item.id)
+        || ledger.waiting.iter().any(|waiting| waiting.item == item.id);
+    if is_known {
         return Ok(());
     }
     let is_to_do = by_hand || matches!(item.group, StateGroup::Backlog | StateGroup::Unstarted);
@@ -52,10 +68,16 @@ pub(super) async fn check(local: &Local, item: &WorkItem, by_hand: bool) -> anyh
     let may_be_chosen = |agent: &&Agent| {
         is_to_do && agent.status == Status::Active && asked.iter().any(|role| role == agent.role.as_str())
     };
+    let directory = &local.executor.registry;
+    let is_elsewhere = matches!(vault(directory), Ok(None));
     let (mut lacking, mut is_any_ready) = (Vec::new(), false);
     for agent in local.registry().agents.values().filter(may_be_chosen) {
-        let held = Held::of_agent(&local.executor.registry, agent).await.ok();
-        let lacks = lacks_of(agent, held.as_ref(), &local.executor.surroundings);
+        let vault = match is_elsewhere {
+            // What a server does not answer is told by the run, as what it is.
+            true => Ok(Held::of_agent(directory, agent).await.ok()),
+            false => vault(directory),
+        };
+        let lacks = lacks_of(agent, &vault, &local.executor.surroundings);
         is_any_ready |= lacks.is_empty();
         let words = |lack: Lack| (format!("{} needs {}", agent.name, lack.what), lack.cure);
         lacking.extend(lacks.into_iter().map(words));
@@ -71,8 +93,7 @@ pub(super) async fn check(local: &Local, item: &WorkItem, by_hand: bool) -> anyh
     Err(UserError::usage(format!("no agent can work here: {}", causes.join("; ")), cures.join("; ")).into())
 }
 
-/// `held`: where its credentials may be, besides the environment; `None`: that cannot be told.
-fn lacks_of(agent: &Agent, held: Option<&Held>, surroundings: &Surroundings) -> Vec<Lack> {
+fn lacks_of(agent: &Agent, vault: &Result<Option<Held>, String>, surroundings: &Surroundings) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let (program, install) = match &agent.runtime.kind {
         RuntimeKind::ClaudeCode(_) => (claude_code::PROGRAM, claude_code::INSTALL),
@@ -83,7 +104,14 @@ fn lacks_of(agent: &Agent, held: Option<&Held>, surroundings: &Surroundings) -> 
     if !program.contains('/') && !has_program(program) {
         lacks.push(Lack { what: format!("the program `{program}`"), cure: install.to_owned() });
     }
-    let Some(held) = held else { return lacks };
+    let held = match vault {
+        Ok(Some(held)) => held,
+        Ok(None) => return lacks,
+        Err(why) => {
+            lacks.push(Lack { what: "the vault".to_owned(), cure: why.clone() });
+            return lacks;
+        }
+    };
     let needs_token = !surroundings.git_base_url.starts_with("file:");
     let keys = agent.credentials.env.iter().map(String::as_str).chain(needs_token.then_some(GIT_TOKEN));
     for key in keys.filter(|key| find(held, &agent.name, key).is_none()) {

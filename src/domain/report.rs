@@ -182,6 +182,9 @@ pub struct AlsoReport {
     pub run: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
+    /// The lost run whose place this one takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 impl AlsoReport {
@@ -200,6 +203,7 @@ impl AlsoReport {
             agent: agent.filter(|_| !is_refused),
             run: run.map(ToString::to_string),
             outcome: if is_refused { Outcome::Waiting } else { Outcome::from(verdict) },
+            replaces: outcome.replaces.as_ref().filter(|_| !is_refused).map(ToString::to_string),
         })
     }
 }

@@ -150,7 +150,8 @@ pub fn report(ledger: &Ledger, runs: &[KnownRun], registry: &Registry) -> Status
         runs.iter().map(|run| (run.job.created_at, row(run))).collect();
     for entry in &ledger.entries {
         if entry.state == EntryState::Reserved && !runs.iter().any(|known| known.job.run == entry.run) {
-            rows.push((entry.since, reserved(entry, lost_before(entry, runs))));
+            let lost = entry.not_before.and_then(|_| lost_before(entry, runs));
+            rows.push((entry.since, reserved(entry, lost)));
         }
     }
     rows.sort_by(|one, other| (other.0, &other.1.run).cmp(&(one.0, &one.1.run)));
@@ -252,7 +253,7 @@ fn lost_before<'r>(entry: &Entry, runs: &'r [KnownRun]) -> Option<&'r Job> {
         job.item == entry.item
             && job.cancel.as_ref().is_some_and(|cancel| cancel.reason == CancelReason::Replaced)
     };
-    runs.iter().map(|known| &known.job).filter(is_replaced).max_by_key(|job| job.attempt)
+    runs.iter().map(|known| &known.job).filter(is_replaced).max_by_key(|job| job.created_at)
 }
 
 /// A run without a Job: it is about to get one, or it waits out the back-off after a lost attempt.
@@ -262,7 +263,7 @@ fn reserved(entry: &Entry, lost: Option<&Job>) -> RunStatus {
         let why = failure.map_or("it was lost", |failure| failure.reason.as_str());
         format!("{}, the attempt before: {why}", job.run)
     });
-    let next = entry.not_before.map(|at| format!("It is tried again at {}.", whole_seconds(at)));
+    let next = entry.not_before.map(|at| format!("It is tried again, not before {}.", whole_seconds(at)));
     RunStatus {
         run: entry.run.to_string(),
         task: entry.task.to_string(),

@@ -31,21 +31,20 @@ pub fn text(report: &DecisionReport, registry: &Registry, explained: bool) -> St
     if let Some(more) = more {
         lines.extend([String::new(), more]);
     }
-    lines.extend(started(&report.also));
+    lines.extend(begun(&report.also));
     escape::terminal(&lines.join("\n")).into_owned()
 }
 
-/// The other tasks that a pass started, a line each: they had waited.
-pub fn started(also: &[AlsoReport]) -> impl Iterator<Item = String> {
-    let started = also.iter().filter(|one| one.outcome == Outcome::Dispatched);
-    started.map(|one| {
+/// What a pass began besides: a line for each task that had waited, or whose run was lost.
+pub fn begun(also: &[AlsoReport]) -> impl Iterator<Item = String> {
+    let begun = also.iter().filter(|one| one.outcome == Outcome::Dispatched);
+    begun.map(|one| {
         let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "–".to_owned());
-        format!(
-            "{}, which waited, is dispatched to {} (run {})",
-            part(&one.task),
-            part(&one.agent),
-            part(&one.run)
-        )
+        let (task, agent, run) = (part(&one.task), part(&one.agent), part(&one.run));
+        match &one.replaces {
+            None => format!("{task} is dispatched to {agent} (run {run})"),
+            Some(lost) => format!("{task} is tried again by {agent} (run {run}), since run {lost} was lost"),
+        }
     })
 }
 
@@ -235,7 +234,7 @@ mod tests {
         let verdict = judge(Some(&item), &workforce, &Situation::fresh(&Running::default()));
         let report = DecisionReport::new(&verdict, None, Some(&item), workforce.registry());
         insta::assert_snapshot!(text(&report, workforce.registry(), true), @r"
-    AST-12 would wait: no fitting agent of the role coder can work here: rigel needs GITHUB_TOKEN; vega needs the program `claude`
+    AST-12 would wait: no fitting agent of the role coder can work on the machine that dispatches: rigel needs GITHUB_TOKEN; vega needs the program `claude`
 
     AGENT                    SKILLS              AVAILABLE       ALLOWED                VERDICT
     Vega · Coder · Thorough  kotlin 2 (project)  active, 0 of 1  may work in astra/api  equipment: needs the program `claude`

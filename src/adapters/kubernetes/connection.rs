@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper_rustls::HttpsConnectorBuilder;
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Config;
@@ -41,10 +42,20 @@ impl Cluster {
     /// Connects as the kubeconfig says (`KUBECONFIG`, else `~/.kube/config`), by the given context
     /// or the current one; without a kubeconfig, as the pod that this runs in. Nothing is sent yet.
     pub async fn connect(context: Option<&str>) -> Result<Self, UserError> {
+        Self::connect_by(context, shared).await
+    }
+
+    /// The same for a watch of each agent's namespace at once: a connection each, since an API server allows
+    /// 100 requests at once on one, and a watch is a request that does not end.
+    pub async fn connect_to_watch(context: Option<&str>) -> Result<Self, UserError> {
+        Self::connect_by(context, |config| kube::Client::try_from(config)).await
+    }
+
+    async fn connect_by(context: Option<&str>, client: MakeClient) -> Result<Self, UserError> {
         if !has_kubeconfig() && context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
             let config =
                 Config::incluster().map_err(|error| unusable(&error, "the pod's service account"))?;
-            return Self::from_config(config, "in-cluster");
+            return Self::with_client(config, "in-cluster", client);
         }
         let kubeconfig = Kubeconfig::read().map_err(|error| {
             UserError::usage(
@@ -52,11 +63,19 @@ impl Cluster {
                 "set KUBECONFIG to a file that `kubectl` can use; for runs on this machine, write `executor: local` into astra.yaml",
             )
         })?;
-        Self::from_kubeconfig(kubeconfig, context).await
+        Self::by_kubeconfig(kubeconfig, context, client).await
     }
 
     /// Connects as this kubeconfig says.
     pub async fn from_kubeconfig(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Self, UserError> {
+        Self::by_kubeconfig(kubeconfig, context, shared).await
+    }
+
+    async fn by_kubeconfig(
+        kubeconfig: Kubeconfig,
+        context: Option<&str>,
+        client: MakeClient,
+    ) -> Result<Self, UserError> {
         let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
         let name =
             context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone()).ok_or_else(|| {
@@ -76,11 +95,15 @@ impl Cluster {
         let config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(|error| unusable(&error, &format!("context {name:?} of the kubeconfig")))?;
-        Self::from_config(config, &name)
+        Self::with_client(config, &name, client)
     }
 
     /// Connects as this configuration says.
-    pub fn from_config(mut config: Config, context: &str) -> Result<Self, UserError> {
+    pub fn from_config(config: Config, context: &str) -> Result<Self, UserError> {
+        Self::with_client(config, context, shared)
+    }
+
+    fn with_client(mut config: Config, context: &str, client: MakeClient) -> Result<Self, UserError> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Whether a call may be made again depends on the call: see `call.rs`.
         config.default_retry = false;
@@ -94,16 +117,20 @@ impl Cluster {
     }
 }
 
+/// Makes a client.
+type MakeClient = fn(Config) -> kube::Result<kube::Client>;
+
 /// As kube makes it, but with HTTP/2 where the server has it: a pass asks for every agent's namespace at once,
 /// and with HTTP/1.1 each of these requests has a connection and a TLS handshake of its own
 /// (<https://github.com/kube-rs/kube/issues/1266>).
-fn client(config: Config) -> kube::Result<kube::Client> {
+fn shared(config: Config) -> kube::Result<kube::Client> {
     if config.proxy_url.is_some() || config.tls_server_name.is_some() {
         return kube::Client::try_from(config);
     }
+    // First: where it fails, a credential plugin has run once.
+    let auth = config.auth_layer()?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    tcp.set_connect_timeout(config.connect_timeout);
     tcp.set_nodelay(true);
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(config.rustls_client_config()?)
@@ -111,15 +138,17 @@ fn client(config: Config) -> kube::Result<kube::Client> {
         .enable_http1()
         .enable_http2()
         .wrap_connector(tcp);
+    let mut connector = TimeoutConnector::new(https);
+    connector.set_connect_timeout(config.connect_timeout);
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
-        // A watch and everything else share a connection: one that is dead is noticed.
+        // Everything shares a connection: one that is dead is noticed.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(KEEP_ALIVE)
-        .build(https);
+        .build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
+        .option_layer(auth)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http);

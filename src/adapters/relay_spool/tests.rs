@@ -55,7 +55,7 @@ async fn a_full_disk_refuses_and_keeps_what_it_has() {
     let connection = connect(&directory.path().join("relay.sqlite3")).unwrap();
     let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     connection.pragma_update(None, "max_page_count", pages + 3).unwrap();
-    let spool = Spool::of_connection(connection).unwrap();
+    let spool = Spool::of_connection(connection, HashSet::new()).unwrap();
     let large = "x".repeat(40_000);
     assert!(spool.store(arrival(1, &large)).await.unwrap());
     // Together with one that fits: only the other is refused.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Arrival, Done, Ended, SpoolError, Spooled, Work};
+use super::{Arrival, Digest, Done, Ended, SpoolError, Spooled, Work};
 use crate::domain::relay::coalesce::Pending;
 
 /// The most that is committed together.
@@ -17,9 +17,6 @@ pub(super) const STORE: &str = "
     INSERT INTO events (sha256, received_at, item, field, updated_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 type Asked = (Work, oneshot::Sender<Result<Done, SpoolError>>);
-
-/// SHA-256 of a body.
-type Digest = [u8; 32];
 
 /// The file, with what is done to it for each event made ready.
 struct File<'c> {
@@ -34,11 +31,12 @@ struct File<'c> {
 }
 
 /// Serves until nobody can ask any more.
-pub(super) fn serve(connection: &Connection, mut asked: mpsc::Receiver<Asked>) {
-    let mut file = match File::new(connection) {
-        Ok(file) => file,
-        Err(error) => return log::error!("the spool cannot be used: {error}"),
+pub(super) fn serve(connection: &Connection, digests: HashSet<Digest>, mut asked: mpsc::Receiver<Asked>) {
+    let store = match connection.prepare(STORE) {
+        Ok(store) => store,
+        Err(error) => return log::error!("the spool cannot be written: {error}"),
     };
+    let mut file = File { connection, store, digests, added: Vec::new(), forgotten: Vec::new() };
     let mut batch = Vec::with_capacity(LARGEST_BATCH);
     while let Some(first) = asked.blocking_recv() {
         batch.push(first);
@@ -52,16 +50,7 @@ pub(super) fn serve(connection: &Connection, mut asked: mpsc::Receiver<Asked>) {
     }
 }
 
-impl<'c> File<'c> {
-    fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
-        let store = connection.prepare(STORE)?;
-        let digests = connection
-            .prepare("SELECT sha256 FROM events")?
-            .query_map([], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(Self { connection, store, digests, added: Vec::new(), forgotten: Vec::new() })
-    }
-
+impl File<'_> {
     fn serve_batch(&mut self, batch: &mut Vec<Asked>) {
         match self.together(batch.iter().map(|(work, _)| work)) {
             Ok(done) => {

@@ -50,7 +50,7 @@ pub(super) async fn run(args: &RelayArgs) -> anyhow::Result<Exit> {
         repository: repository(args)?,
     });
     let cluster = match args.watch_jobs {
-        true => Some(Cluster::connect(registry.kubernetes.context.as_deref()).await?),
+        true => Some(Cluster::connect_to_watch(registry.kubernetes.context.as_deref()).await?),
         false => None,
     };
     let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);

@@ -195,7 +195,10 @@ impl fmt::Display for NoFit {
             Gate::Model => {
                 write!(f, "no fitting agent of the role {role} may use the model {wanted} ({agents})")
             }
-            Gate::Equipment => write!(f, "no fitting agent of the role {role} can work here: {wanted}"),
+            Gate::Equipment => write!(
+                f,
+                "no fitting agent of the role {role} can work on the machine that dispatches: {wanted}"
+            ),
             Gate::Capacity if self.unreadable => {
                 write!(
                     f,

@@ -33,6 +33,7 @@ fn a_dispatched_task_is_reported_with_every_candidate() {
         agent: Some("rigel".to_owned()),
         run: Some("ast-7-bcdfg".to_owned()),
         outcome: Outcome::Dispatched,
+        replaces: None,
     }];
     insta::assert_json_snapshot!(report);
 }

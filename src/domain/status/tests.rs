@@ -108,13 +108,15 @@ fn a_retry_says_what_it_waits_for() {
         end: Some(JobEnd { at: at(9), failure: Some(failure) }),
         ..job("ast-1-bbbbb", JobPhase::Published, 1)
     };
+    // Of an earlier day, with more attempts.
+    let old = Job { attempt: 3, created_at: at(0), run: "ast-1-ddddd".parse().unwrap(), ..lost.clone() };
     let next = Job { attempt: 2, ..job("ast-1-ccccc", JobPhase::Queued, 9) };
     let retry = Entry { state: EntryState::Reserved, not_before: Some(at(39)), ..entry(&next) };
     let ledger = Ledger { entries: vec![retry], ..Ledger::default() };
-    let report = report(&ledger, &[known(lost)], &registry());
+    let report = report(&ledger, &[known(lost), known(old)], &registry());
     let row = &report.runs[0];
     assert_eq!(row.remark(), "ast-1-bbbbb, the attempt before: the node is gone");
-    assert_eq!(row.next.as_deref(), Some("It is tried again at 1970-01-01T00:00:39Z."));
+    assert_eq!(row.next.as_deref(), Some("It is tried again, not before 1970-01-01T00:00:39Z."));
 }
 
 #[test]
