@@ -48,7 +48,7 @@ impl Cluster {
     /// The same for a watch of each agent's namespace at once: a connection each, since an API server allows
     /// 100 requests at once on one, and a watch is a request that does not end.
     pub async fn connect_to_watch(context: Option<&str>) -> Result<Self, UserError> {
-        Self::connect_by(context, |config| kube::Client::try_from(config)).await
+        Self::connect_by(context, kube::Client::try_from).await
     }
 
     async fn connect_by(context: Option<&str>, client: MakeClient) -> Result<Self, UserError> {
