@@ -22,11 +22,27 @@ fn site() -> Site {
     site
 }
 
+/// The same, with a task that began to wait while its agent was on standby; also the task's event.
+fn with_a_waiting_task() -> (Site, String) {
+    let site = site();
+    let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
+    site.write(".astra/agents/vega.yaml", &vega.replace("status: active", "status: standby"));
+    let event = site.event(1, 1, &json!({}));
+    assert_eq!(site.json(&["dispatch", "--event", &event, "--format", "json"])["outcome"], "waiting");
+    site.write(".astra/agents/vega.yaml", &vega);
+    (site, event)
+}
+
+/// A PATH that has the agent's program.
+fn path_with_claude(site: &Site) -> String {
+    format!("{}:/usr/bin:/bin", site.path("bin").display())
+}
+
 #[test]
 fn what_is_missing_is_said_before_anything_starts() {
     let site = site();
     let event = site.event(1, 1, &json!({}));
-    let with_claude = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let with_claude = path_with_claude(&site);
     let github = ("ASTRA_GIT_BASE_URL", "https://git.invalid");
     for (path, variables, words) in [
         ("/usr/bin:/bin", vec![KEY], "needs the program `claude`"),
@@ -50,7 +66,7 @@ fn what_is_missing_is_said_before_anything_starts() {
 fn with_all_that_it_needs_the_run_starts_from_the_same_event() {
     let site = site();
     let event = site.event(1, 1, &json!({}));
-    let path = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let path = path_with_claude(&site);
     assert_eq!(site.run(&["dispatch", "--event", &event]).status.code(), Some(2));
     let mut command = site.command(&["dispatch", "--event", &event, "--detach"]);
     let output = command.env("PATH", path).envs([KEY]).output().unwrap();
@@ -67,12 +83,7 @@ fn with_all_that_it_needs_the_run_starts_from_the_same_event() {
 
 #[test]
 fn a_waiting_task_is_not_used_up_where_its_agent_cannot_work() {
-    let site = site();
-    let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
-    site.write(".astra/agents/vega.yaml", &vega.replace("status: active", "status: standby"));
-    let event = site.event(1, 1, &json!({}));
-    assert_eq!(site.json(&["dispatch", "--event", &event, "--format", "json"])["outcome"], "waiting");
-    site.write(".astra/agents/vega.yaml", &vega);
+    let (site, _) = with_a_waiting_task();
     let publish = |path: &str| {
         let mut command = site.command(&["publish", "--format", "json"]);
         let output = command.env("PATH", path).envs([KEY]).output().unwrap();
@@ -83,7 +94,7 @@ fn a_waiting_task_is_not_used_up_where_its_agent_cannot_work() {
     assert_eq!(site.status()["runs"], json!([]), "nothing started");
     let why = site.json(&["explain", "--task", "AST-1", "--format", "json"])["reason"].clone();
     assert!(why.as_str().unwrap().contains("vega needs the program `claude` (install"), "{why}");
-    let ready = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let ready = path_with_claude(&site);
     let (begun, said) = publish(&ready);
     assert_eq!(begun["also"][0]["outcome"], "dispatched", "{begun:#}");
     assert!(said.contains("AST-1 is dispatched to vega (run ast-1-"), "{said}");
@@ -92,19 +103,14 @@ fn a_waiting_task_is_not_used_up_where_its_agent_cannot_work() {
 
 #[test]
 fn what_had_to_wait_starts_from_the_same_event() {
-    let site = site();
-    let vega = std::fs::read_to_string(site.path(".astra/agents/vega.yaml")).unwrap();
-    site.write(".astra/agents/vega.yaml", &vega.replace("status: active", "status: standby"));
-    let event = site.event(1, 1, &json!({}));
-    site.json(&["dispatch", "--event", &event, "--format", "json"]);
-    site.write(".astra/agents/vega.yaml", &vega);
+    let (site, event) = with_a_waiting_task();
     let still = site.json(&["dispatch", "--event", &event, "--format", "json"]);
     assert!(
         still["outcome"] == "waiting" && still["reason"].as_str().unwrap().contains("vega needs"),
         "{still:#}"
     );
     let mut command = site.command(&["dispatch", "--event", &event, "--detach", "--format", "json"]);
-    let path = format!("{}:/usr/bin:/bin", site.path("bin").display());
+    let path = path_with_claude(&site);
     let output = command.env("PATH", path).envs([KEY]).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["outcome"], "dispatched", "{report:#}");

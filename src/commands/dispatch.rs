@@ -95,16 +95,14 @@ async fn decide(local: &Local, meant: &Meant) -> anyhow::Result<DecisionReport> 
         Meant::ByHand { item } => (item, Hint { item: item.reference(), by_hand: true }),
         Meant::NoItem { delivery } => return without_item(local, delivery).await,
     };
-    readiness::check(local, item, hint.by_hand).await?;
+    let ledger = local.ledger().await?;
+    readiness::check(local, &ledger, item, hint.by_hand).await?;
     let is_told = matches!(meant, Meant::Told { .. });
     let is_news = !is_told || store.store_snapshot(item).map_err(store_error)?;
     // With a key for Plane, what counts is what is there now, not how old its event is. What waits may have
     // waited for something on this machine.
-    let waits = || async {
-        let waiting = local.ledger().await?.waiting;
-        anyhow::Ok(waiting.iter().any(|waiting| waiting.item == item.id))
-    };
-    if !is_news && local.plane.is_none() && !waits().await? {
+    let waits = ledger.waiting.iter().any(|waiting| waiting.item == item.id);
+    if !is_news && local.plane.is_none() && !waits {
         return stale(local, item, meant.delivery());
     }
     // What other dispatchers were told and could not deal with before they died comes along.

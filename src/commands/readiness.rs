@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::adapters::checkout::has_program;
 use crate::commands::credentials::{Held, find, in_a_sentence, remedy};
 use crate::commands::local::Local;
+use crate::domain::ledger::Ledger;
 use crate::domain::name::AgentName;
 use crate::domain::registry::{Agent, Registry, RuntimeKind, Status};
 use crate::domain::run_plan::Surroundings;
@@ -55,9 +56,13 @@ pub(super) fn lacks(
 }
 
 /// Fails where no agent of the role that is asked for could work here; of some it only tells.
-pub(super) async fn check(local: &Local, item: &WorkItem, by_hand: bool) -> anyhow::Result<()> {
+pub(super) async fn check(
+    local: &Local,
+    ledger: &Ledger,
+    item: &WorkItem,
+    by_hand: bool,
+) -> anyhow::Result<()> {
     // A task that the ledger knows may have changed or have to be cancelled, whatever is lacking.
-    let ledger = local.ledger().await?;
     let is_known = ledger.entries.iter().any(|entry| entry.item == item.id)
         || ledger.waiting.iter().any(|waiting| waiting.item == item.id);
     if is_known {
@@ -69,14 +74,14 @@ pub(super) async fn check(local: &Local, item: &WorkItem, by_hand: bool) -> anyh
         is_to_do && agent.status == Status::Active && asked.iter().any(|role| role == agent.role.as_str())
     };
     let directory = &local.executor.registry;
-    let is_elsewhere = matches!(vault(directory), Ok(None));
+    let mut vault = vault(directory);
+    let is_elsewhere = matches!(vault, Ok(None));
     let (mut lacking, mut is_any_ready) = (Vec::new(), false);
     for agent in local.registry().agents.values().filter(may_be_chosen) {
-        let vault = match is_elsewhere {
+        if is_elsewhere {
             // What a server does not answer is told by the run, as what it is.
-            true => Ok(Held::of_agent(directory, agent).await.ok()),
-            false => vault(directory),
-        };
+            vault = Ok(Held::of_agent(directory, agent).await.ok());
+        }
         let lacks = lacks_of(agent, &vault, &local.executor.surroundings);
         is_any_ready |= lacks.is_empty();
         let words = |lack: Lack| (format!("{} needs {}", agent.name, lack.what), lack.cure);

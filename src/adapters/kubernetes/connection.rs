@@ -42,60 +42,21 @@ impl Cluster {
     /// Connects as the kubeconfig says (`KUBECONFIG`, else `~/.kube/config`), by the given context
     /// or the current one; without a kubeconfig, as the pod that this runs in. Nothing is sent yet.
     pub async fn connect(context: Option<&str>) -> Result<Self, UserError> {
-        Self::connect_by(context, shared).await
+        let (config, context) = configuration(context).await?;
+        Self::from_config(config, &context)
     }
 
     /// The same for a watch of each agent's namespace at once: a connection each, since an API server allows
     /// 100 requests at once on one, and a watch is a request that does not end.
     pub async fn connect_to_watch(context: Option<&str>) -> Result<Self, UserError> {
-        Self::connect_by(context, kube::Client::try_from).await
-    }
-
-    async fn connect_by(context: Option<&str>, client: MakeClient) -> Result<Self, UserError> {
-        if !has_kubeconfig() && context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-            let config =
-                Config::incluster().map_err(|error| unusable(&error, "the pod's service account"))?;
-            return Self::with_client(config, "in-cluster", client);
-        }
-        let kubeconfig = Kubeconfig::read().map_err(|error| {
-            UserError::usage(
-                format!("there is no way to a cluster: {:#}", anyhow::Error::new(error)),
-                "set KUBECONFIG to a file that `kubectl` can use; for runs on this machine, write `executor: local` into astra.yaml",
-            )
-        })?;
-        Self::by_kubeconfig(kubeconfig, context, client).await
+        let (config, context) = configuration(context).await?;
+        Self::with_client(config, &context, kube::Client::try_from)
     }
 
     /// Connects as this kubeconfig says.
     pub async fn from_kubeconfig(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Self, UserError> {
-        Self::by_kubeconfig(kubeconfig, context, shared).await
-    }
-
-    async fn by_kubeconfig(
-        kubeconfig: Kubeconfig,
-        context: Option<&str>,
-        client: MakeClient,
-    ) -> Result<Self, UserError> {
-        let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-        let name =
-            context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone()).ok_or_else(|| {
-                UserError::usage(
-                    "the kubeconfig names no current context",
-                    "set `kubernetes.context` in astra.yaml",
-                )
-            })?;
-        if !known.contains(&name) {
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(UserError::usage(
-                format!("the kubeconfig has no context {name:?}"),
-                format!("set `kubernetes.context` in astra.yaml to one that it has: {known}"),
-            ));
-        }
-        let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(|error| unusable(&error, &format!("context {name:?} of the kubeconfig")))?;
-        Self::with_client(config, &name, client)
+        let (config, context) = configuration_of(kubeconfig, context).await?;
+        Self::from_config(config, &context)
     }
 
     /// Connects as this configuration says.
@@ -103,7 +64,11 @@ impl Cluster {
         Self::with_client(config, context, shared)
     }
 
-    fn with_client(mut config: Config, context: &str, client: MakeClient) -> Result<Self, UserError> {
+    fn with_client(
+        mut config: Config,
+        context: &str,
+        client: fn(Config) -> kube::Result<kube::Client>,
+    ) -> Result<Self, UserError> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Whether a call may be made again depends on the call: see `call.rs`.
         config.default_retry = false;
@@ -117,8 +82,48 @@ impl Cluster {
     }
 }
 
-/// Makes a client.
-type MakeClient = fn(Config) -> kube::Result<kube::Client>;
+/// The configuration that is meant, and what its context is called.
+async fn configuration(context: Option<&str>) -> Result<(Config, String), UserError> {
+    if !has_kubeconfig() && context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        let config = Config::incluster().map_err(|error| unusable(&error, "the pod's service account"))?;
+        return Ok((config, "in-cluster".to_owned()));
+    }
+    let kubeconfig = Kubeconfig::read().map_err(|error| {
+        UserError::usage(
+            format!("there is no way to a cluster: {:#}", anyhow::Error::new(error)),
+            "set KUBECONFIG to a file that `kubectl` can use; for runs on this machine, write `executor: local` \
+             into astra.yaml",
+        )
+    })?;
+    configuration_of(kubeconfig, context).await
+}
+
+/// The configuration of a context, or of the current one, and its name.
+async fn configuration_of(
+    kubeconfig: Kubeconfig,
+    context: Option<&str>,
+) -> Result<(Config, String), UserError> {
+    let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    let name =
+        context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone()).ok_or_else(|| {
+            UserError::usage(
+                "the kubeconfig names no current context",
+                "set `kubernetes.context` in astra.yaml",
+            )
+        })?;
+    if !known.contains(&name) {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(UserError::usage(
+            format!("the kubeconfig has no context {name:?}"),
+            format!("set `kubernetes.context` in astra.yaml to one that it has: {known}"),
+        ));
+    }
+    let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| unusable(&error, &format!("context {name:?} of the kubeconfig")))?;
+    Ok((config, name))
+}
 
 /// As kube makes it, but with HTTP/2 where the server has it: a pass asks for every agent's namespace at once,
 /// and with HTTP/1.1 each of these requests has a connection and a TLS handshake of its own
